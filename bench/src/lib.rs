@@ -1,0 +1,1 @@
+//! flowd's load generator and benchmarks.

@@ -1,0 +1,2 @@
+//! What flowd's kernel side and user side share.
+#![no_std]

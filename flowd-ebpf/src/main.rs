@@ -1,0 +1,3 @@
+//! flowd's XDP and TC programs.
+
+fn main() {}

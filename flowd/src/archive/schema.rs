@@ -1,0 +1,69 @@
+//! The columns of a segment, and of every batch that queries see: Information Element names.
+
+use crate::model::{Column, ColumnKind};
+use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+use std::sync::{Arc, LazyLock};
+
+/// The exporter's address, if it is an IPv4 one (IE 130).
+pub const EXPORTER_IPV4: &str = "exporterIPv4Address";
+/// The exporter's address, if it is an IPv6 one (IE 131).
+pub const EXPORTER_IPV6: &str = "exporterIPv6Address";
+/// The exporter's Observation Domain (IE 149).
+pub const OBSERVATION_DOMAIN: &str = "observationDomainId";
+/// The protocol that the record came by: [`Protocol::name`](crate::model::Protocol::name).
+pub const EXPORT_PROTOCOL: &str = "exportProtocol";
+/// The elements that have no column: their name (`name#2` for the second of a name, and so on)
+/// and their octets as sent.
+pub const ELEMENTS: &str = "elements";
+
+static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let mut fields: Vec<Field> = Column::ALL
+        .iter()
+        .map(|column| Field::new(column.name(), data_type(column.kind()), true))
+        .collect();
+    fields.push(Field::new(EXPORTER_IPV4, DataType::UInt32, true));
+    fields.push(Field::new(
+        EXPORTER_IPV6,
+        DataType::FixedSizeBinary(16),
+        true,
+    ));
+    fields.push(Field::new(OBSERVATION_DOMAIN, DataType::UInt32, true));
+    fields.push(Field::new(EXPORT_PROTOCOL, DataType::Utf8, true));
+    fields.push(Field::new(
+        ELEMENTS,
+        DataType::Map(entries_field(), false),
+        true,
+    ));
+    Arc::new(Schema::new(fields))
+});
+
+/// The schema of every segment. All columns may be absent from a record, hence null.
+#[must_use]
+pub fn schema() -> &'static SchemaRef {
+    &SCHEMA
+}
+
+/// The type that a column's values have in Arrow and Parquet. An IPv4 address is a number, so
+/// that statistics and comparisons see prefixes as ranges.
+#[must_use]
+pub fn data_type(kind: ColumnKind) -> DataType {
+    match kind {
+        ColumnKind::U8 => DataType::UInt8,
+        ColumnKind::U16 => DataType::UInt16,
+        ColumnKind::U32 | ColumnKind::Ipv4 => DataType::UInt32,
+        ColumnKind::U64 => DataType::UInt64,
+        ColumnKind::Ipv6 => DataType::FixedSizeBinary(16),
+        ColumnKind::Mac => DataType::FixedSizeBinary(6),
+        ColumnKind::Millis => DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())),
+    }
+}
+
+/// The entries of [`ELEMENTS`], a map from name to octets.
+#[must_use]
+pub fn entries_field() -> Arc<Field> {
+    let entries = Fields::from(vec![
+        Field::new("key", DataType::Utf8, false),
+        Field::new("value", DataType::Binary, true),
+    ]);
+    Arc::new(Field::new("entries", DataType::Struct(entries), false))
+}

@@ -1,0 +1,30 @@
+//! flowd: flow exporter, collector and flow search in one binary.
+//!
+//! The way of the data; modules are declared in its order:
+//!
+//! ```text
+//! packet     --[probe, flow]-->   FlowRecord  --[export, wire]-->   datagram
+//! datagram   --[wire, collect]--> FlowBatch   --[ring]-->           blocks
+//! blocks     --[archive]-->       Parquet segments, named by the manifest
+//! blocks + segments --[query]-->  rows        --[cli]-->            table | JSON | CSV
+//! ```
+//!
+//! At every arrow what is dropped is counted by reason, so that at each stage
+//! `received = passed on + dropped`.
+
+#![deny(unsafe_code)]
+
+pub mod app;
+#[cfg(feature = "archive")]
+pub mod archive;
+pub mod cli;
+pub mod collect;
+pub mod export;
+pub mod flow;
+pub mod model;
+pub mod probe;
+#[cfg(feature = "archive")]
+pub mod query;
+pub mod ring;
+pub mod telemetry;
+pub mod wire;

@@ -1,0 +1,3 @@
+//! The flowd program.
+
+fn main() {}

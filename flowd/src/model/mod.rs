@@ -1,0 +1,34 @@
+//! model: the vocabulary that all stages share. No I/O, no clock, no state.
+//!
+//! ```text
+//! Element   what a field means (PEN, id, name, type)
+//! Column    an Element that every record has a fixed place for
+//! FlowRecord  one record, by row; metering and tests make and read these
+//! FlowBatch   many records, by column; decoding fills it, the ring copies it
+//! Shape     which elements a record carries, so that absent differs from zero
+//! Origin    which exporter and Observation Domain a record came from
+//! ```
+
+mod batch;
+mod column;
+mod exporter;
+mod extras;
+mod flow_end_reason;
+mod flow_record;
+pub mod ie;
+mod ie_generated;
+mod shape;
+mod tcp_control_bits;
+pub mod time;
+mod value;
+
+pub use batch::{BATCH_EXTRAS_SIZE_MAX, BATCH_ROWS_MAX, ColumnMut, ColumnRef, FlowBatch, Run};
+pub use column::{Column, ColumnKind, ColumnSet};
+pub use exporter::{ObservationDomainId, Origin, Protocol};
+pub use extras::{ExtraFields, extras_size};
+pub use flow_end_reason::FlowEndReason;
+pub use flow_record::{Extra, FlowRecord};
+pub use ie::{Element, ElementType};
+pub use shape::{ExtraSpec, RecordType, Shape, VARIABLE_LENGTH};
+pub use tcp_control_bits::TcpControlBits;
+pub use value::{Value, element_value, ntp_millis, unsigned};

@@ -1,0 +1,3 @@
+//! flowd's own chores.
+
+fn main() {}
