@@ -1,3 +1,65 @@
-//! flowd's own chores.
+//! flowd's own chores: `cargo xtask demo`, `cargo xtask test` and what they are made of.
 
-fn main() {}
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for people at a terminal")]
+
+mod codegen_ie;
+mod demo;
+mod layers;
+mod packages;
+mod pcaps;
+mod steps;
+mod test;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Chores of the flowd project.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Xtask {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Replay a capture as NetFlow v9 to a running collector, then query it and check the books.
+    Demo,
+    /// Run every check and test, as CI does.
+    Test {
+        /// Only the steps whose name contains this text.
+        only: Option<String>,
+    },
+    /// Check the layout: sizes, layers, banned words, captures' provenance, licences.
+    Tidy,
+    /// Make test-pcaps/ anew.
+    Pcaps {
+        /// Change nothing; fail if a file differs.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Make the table of Information Elements anew from its data file.
+    CodegenIe {
+        /// Change nothing; fail if the table differs.
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Xtask::parse().chore {
+        Chore::Demo => demo::run(),
+        Chore::Test { only } => test::run(only.as_deref()),
+        Chore::Tidy => tidy::run(),
+        Chore::Pcaps { check } => pcaps::run(check),
+        Chore::CodegenIe { check } => codegen_ie::run(check),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

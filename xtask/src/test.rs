@@ -1,0 +1,95 @@
+//! `cargo xtask test`: every check and test, step by step. CI runs this and nothing else.
+
+use crate::{codegen_ie, demo, packages, pcaps, steps, tidy};
+use anyhow::{Context, Result, bail};
+use std::time::{Duration, Instant};
+
+struct Step {
+    name: &'static str,
+    work: fn() -> Result<()>,
+}
+
+const STEPS: &[Step] = &[
+    Step { name: "packages", work: install },
+    Step { name: "format", work: || cargo(&["fmt", "--all", "--check"]) },
+    Step { name: "tidy", work: tidy::run },
+    Step { name: "elements", work: || codegen_ie::run(true) },
+    Step { name: "pcaps", work: || pcaps::run(true) },
+    Step { name: "clippy", work: clippy },
+    Step { name: "test", work: test },
+    Step { name: "loom", work: loom },
+    Step { name: "doc", work: doc },
+    Step { name: "demo", work: demo::run },
+];
+
+/// Runs the steps, or those whose name contains `only`.
+pub(crate) fn run(only: Option<&str>) -> Result<()> {
+    let mut taken: Vec<(&str, Duration)> = Vec::new();
+    for step in STEPS.iter().filter(|step| only.is_none_or(|text| step.name.contains(text))) {
+        println!("== {}", step.name);
+        let start = Instant::now();
+        (step.work)().with_context(|| format!("step `{}` failed", step.name))?;
+        taken.push((step.name, start.elapsed()));
+    }
+    if taken.is_empty() {
+        let names: Vec<_> = STEPS.iter().map(|step| step.name).collect();
+        bail!("no step has this name; there are: {}", names.join(", "));
+    }
+    println!("== all steps passed");
+    for (name, time) in &taken {
+        println!("{name:<10} {:>6.1} s", time.as_secs_f64());
+    }
+    Ok(())
+}
+
+fn install() -> Result<()> {
+    use packages::{GCC, LIBPCAP, NFDUMP, PYTHON, SOFTFLOWD, TSHARK};
+    packages::ensure(&[GCC, LIBPCAP, NFDUMP, SOFTFLOWD, TSHARK, PYTHON])
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    steps::run(steps::cargo().args(arguments))
+}
+
+fn clippy() -> Result<()> {
+    cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    // What fuzz, loom and callgrind builds use: the program without arrow.
+    cargo(&[
+        "clippy",
+        "--quiet",
+        "--package",
+        "flowd",
+        "--lib",
+        "--no-default-features",
+        "--",
+        "-D",
+        "warnings",
+    ])
+}
+
+/// `--all-targets` compiles the benches too, and runs each once.
+fn test() -> Result<()> {
+    // Whole-program tests of one crate start the programs of another.
+    cargo(&["build", "--workspace", "--bins"])?;
+    cargo(&["test", "--workspace", "--no-fail-fast"])
+}
+
+/// The models of the ring's memory orders; the flag is our own, so that dependencies that know
+/// loom's usual one stay as they are.
+fn loom() -> Result<()> {
+    steps::run(
+        steps::cargo()
+            .args(["test", "--package", "flowd", "--lib", "--no-default-features", "ring::loom"])
+            .env("RUSTFLAGS", "--cfg flowd_loom")
+            .env("LOOM_MAX_PREEMPTIONS", "2")
+            .env("CARGO_TARGET_DIR", steps::workspace_root().join("target/loom")),
+    )
+}
+
+fn doc() -> Result<()> {
+    steps::run(
+        steps::cargo()
+            .args(["doc", "--quiet", "--workspace", "--no-deps", "--document-private-items"])
+            .env("RUSTDOCFLAGS", "-D warnings"),
+    )
+}
