@@ -1,1 +1,7 @@
-//! flowd's load generator and benchmarks.
+//! flowd's load generator and benchmarks: seeded traffic, encoded apart from flowd's own encoder,
+//! so that a mistake in one does not hide in the other.
+
+pub mod number;
+pub mod send;
+pub mod traffic;
+pub mod v9;

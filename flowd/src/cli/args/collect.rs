@@ -1,0 +1,50 @@
+//! `flowd collect`.
+
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  flowd collect --listen udp://0.0.0.0:2055 --store /var/lib/flowd
+  flowd collect --listen udp://[::]:2055,udp://[::]:9995 --store ./store --workers 4 --ring-size 4GiB
+
+Records are in answers at once and survive a crash of the program. SIGTERM or SIGINT ends the
+collector cleanly: what is in the ring moves to the archive first.";
+
+/// Receive flow records and store them.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(in crate::cli) struct Collect {
+    /// Receive on these addresses: udp://ADDR:PORT, several with commas.
+    #[arg(long, value_name = "URL[,..]", value_delimiter = ',', required = true)]
+    pub(in crate::cli) listen: Vec<String>,
+    /// The store's directory; made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    pub(in crate::cli) store: PathBuf,
+    /// Receiving threads for each address, each with its own socket and ring shard [default: one
+    /// a CPU].
+    #[arg(long, value_name = "N")]
+    pub(in crate::cli) workers: Option<usize>,
+    /// Size of the ring, whose blocks move to the archive from half of it on.
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    pub(in crate::cli) ring_size: String,
+    /// How much may wait beside the ring while archiving cannot keep up.
+    #[arg(long, value_name = "SIZE", default_value = "8GiB")]
+    pub(in crate::cli) backlog_max: String,
+    /// What to give up once the backlog is full; what is given up is counted.
+    #[arg(long, value_enum, default_value_t)]
+    pub(in crate::cli) when_full: WhenFull,
+    /// Socket receive buffer.
+    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    pub(in crate::cli) receive_buffer: String,
+}
+
+/// What to give up once the backlog is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum WhenFull {
+    /// The oldest records that wait for archiving.
+    #[default]
+    DropOldest,
+    /// Records that arrive.
+    DropNew,
+}

@@ -1,0 +1,97 @@
+//! `flowd query` and `flowd top`.
+
+use super::Output;
+use clap::Args;
+use std::path::PathBuf;
+
+const QUERY_EXAMPLES: &str = "\
+Examples:
+  flowd query --store /var/lib/flowd 'host 198.51.100.7 and port 443' --last 24h
+  flowd query --store /var/lib/flowd 'src net 10.0.0.0/8 and not dst port 53' -a srcip,dstport -n 20
+  flowd query --store /var/lib/flowd 'proto tcp and flags S and not flags A' --summary -o json
+  flowd query --store /var/lib/flowd --since 2026-03-01T10:00 --until 2026-03-01T11:00 -s bytes -n 10
+
+The filter is nfdump's language; tcpdump's host, net, port and proto expressions work too, and any
+Information Element name or alias can be compared: 'octetDeltaCount > 1M', 'inif 3'.
+Group keys: any field or alias, also prefixes such as srcip/24.";
+
+const TOP_EXAMPLES: &str = "\
+Examples:
+  flowd top --store /var/lib/flowd srcip/bytes --last 1h
+  flowd top --store /var/lib/flowd dstip,dstport/flows 'proto tcp' -n 20
+
+KEYS/FIELD: keys as in 'flowd query -a'; field one of flows, packets, bytes, pps, bps.";
+
+/// Which records, by time.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct TimeRange {
+    /// Records of this last time: 90s, 15m, 24h, 7d.
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["since", "until"])]
+    pub(in crate::cli) last: Option<String>,
+    /// Records that end at or after this time (UTC): 2026-03-01T10:00, 2026-03-01, -2h.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(in crate::cli) since: Option<String>,
+    /// Records that start before this time (UTC).
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(in crate::cli) until: Option<String>,
+}
+
+/// Find records in a store.
+#[derive(Debug, Args)]
+#[command(after_help = QUERY_EXAMPLES)]
+pub(in crate::cli) struct Query {
+    /// Which records; without it all.
+    #[arg(value_name = "FILTER")]
+    pub(in crate::cli) filter: Option<String>,
+    /// The store's directory.
+    #[arg(long, value_name = "DIR")]
+    pub(in crate::cli) store: PathBuf,
+    /// Which records, by time.
+    #[command(flatten)]
+    pub(in crate::cli) time: TimeRange,
+    /// Group by these fields, several with commas.
+    #[arg(short, long, value_name = "KEYS", conflicts_with = "summary")]
+    pub(in crate::cli) aggregate: Option<String>,
+    /// Order by this field, greatest first; FIELD:asc for least first.
+    #[arg(short, long, value_name = "FIELD")]
+    pub(in crate::cli) sort: Option<String>,
+    /// Rows to print; without it all.
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(in crate::cli) limit: Option<usize>,
+    /// One row that adds up all records.
+    #[arg(long)]
+    pub(in crate::cli) summary: bool,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(in crate::cli) output: Output,
+    /// Leave out the coverage line on stderr.
+    #[arg(long)]
+    pub(in crate::cli) quiet: bool,
+}
+
+/// Show who leads.
+#[derive(Debug, Args)]
+#[command(after_help = TOP_EXAMPLES)]
+pub(in crate::cli) struct Top {
+    /// Group keys and the counter that orders them.
+    #[arg(value_name = "KEYS/FIELD")]
+    pub(in crate::cli) keys: String,
+    /// Which records; without it all.
+    #[arg(value_name = "FILTER")]
+    pub(in crate::cli) filter: Option<String>,
+    /// The store's directory.
+    #[arg(long, value_name = "DIR")]
+    pub(in crate::cli) store: PathBuf,
+    /// Which records, by time.
+    #[command(flatten)]
+    pub(in crate::cli) time: TimeRange,
+    /// Rows to print.
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
+    pub(in crate::cli) limit: usize,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(in crate::cli) output: Output,
+    /// Leave out the coverage line on stderr.
+    #[arg(long)]
+    pub(in crate::cli) quiet: bool,
+}
