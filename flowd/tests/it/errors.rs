@@ -1,0 +1,131 @@
+//! Mistakes: each costs one line that names what was wrong and the remedy, and exit code 2.
+
+use crate::support::{Collector, Ended, free_port, run, test_pcap};
+use std::fs;
+use std::net::UdpSocket;
+
+/// Asserts one line on stderr with all of these words, and exit code 2.
+fn assert_one_line(ended: &Ended, words: &[&str]) {
+    assert_eq!(ended.code(), Some(2), "{ended:?}");
+    assert_eq!(ended.stderr.trim_end().lines().count(), 1, "{ended:?}");
+    assert!(ended.stderr.starts_with("flowd: "), "{ended:?}");
+    for word in words {
+        assert!(ended.stderr.contains(word), "`{word}` is missing: {ended:?}");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let listen = format!("udp://127.0.0.1:{port}");
+    let store = folder.path().join("store");
+    let ended = run(&["collect", "--listen", &listen, "--store", store.to_str().unwrap()]);
+    assert_one_line(&ended, &[&port, "in use"]);
+}
+
+#[test]
+fn a_second_collector_on_a_port_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Collector::start(&folder.path().join("first"));
+    let second = folder.path().join("second");
+    let ended = run(&["collect", "--listen", &first.url(), "--store", second.to_str().unwrap()]);
+    assert_one_line(&ended, &[&first.port.to_string(), "in use"]);
+    first.stop();
+}
+
+#[test]
+fn a_second_writer_on_a_store_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let first = Collector::start(&store);
+    let listen = format!("udp://127.0.0.1:{}", free_port());
+    let ended = run(&["collect", "--listen", &listen, "--store", store.to_str().unwrap()]);
+    assert_one_line(&ended, &["in use", &first.id().to_string()]);
+    let replay = test_pcap("demo-traffic.pcap");
+    let ended = run(&["replay", &replay, "--store", store.to_str().unwrap()]);
+    assert_one_line(&ended, &["in use", &first.id().to_string()]);
+    first.stop();
+}
+
+#[test]
+fn what_is_no_store_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("missing");
+    let path = missing.to_str().unwrap();
+    for command in [
+        &["query", "--store", path][..],
+        &["top", "srcip/bytes", "--store", path],
+        &["store", "info", "--store", path],
+    ] {
+        assert_one_line(&run(command), &[path]);
+    }
+    let foreign = folder.path().join("foreign");
+    fs::create_dir(&foreign).unwrap();
+    fs::write(foreign.join("letter.txt"), "dear reader").unwrap();
+    let listen = format!("udp://127.0.0.1:{}", free_port());
+    let path = foreign.to_str().unwrap();
+    assert_one_line(&run(&["collect", "--listen", &listen, "--store", path]), &[path]);
+    assert_one_line(&run(&["query", "--store", path]), &[path]);
+    let file = folder.path().join("file");
+    fs::write(&file, "x").unwrap();
+    assert_one_line(&run(&["query", "--store", file.to_str().unwrap()]), &["file"]);
+}
+
+#[test]
+fn a_bad_filter_shows_the_place_and_the_nearest_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    run(&["replay", &test_pcap("demo-traffic.pcap"), "--store", store.to_str().unwrap()]).ok();
+    let ended = run(&["query", "--store", store.to_str().unwrap(), "prot tcp"]);
+    assert_eq!(ended.code(), Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("prot") && ended.stderr.contains("proto"), "{ended:?}");
+    assert!(ended.stdout.is_empty());
+}
+
+#[test]
+fn a_cut_capture_gives_its_flows_and_then_one_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = fs::read(test_pcap("demo-traffic.pcap")).unwrap();
+    let cut = folder.path().join("cut.pcap");
+    fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
+    let ended = run(&["replay", cut.to_str().unwrap(), "-o", "json"]);
+    assert!(!ended.json().is_empty());
+    assert_one_line(&ended, &["cut.pcap", "offset"]);
+}
+
+#[test]
+fn what_is_no_capture_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("letter.txt");
+    fs::write(&file, "dear reader, this is no capture at all").unwrap();
+    let path = file.to_str().unwrap();
+    assert_one_line(&run(&["replay", path, "-o", "json"]), &[path, "pcap"]);
+    assert_one_line(&run(&["decode", path]), &[path, "pcap"]);
+    assert_one_line(&run(&["replay", "missing.pcap", "-o", "json"]), &["missing.pcap"]);
+}
+
+#[test]
+fn mistyped_arguments_are_told_in_one_line() {
+    assert_one_line(&run(&["qery"]), &["qery", "query"]);
+    assert_one_line(&run(&["query", "--stor", "x"]), &["--stor", "--store", "flowd query --help"]);
+    assert_one_line(&run(&["collect"]), &["--listen", "flowd collect --help"]);
+    let replay = test_pcap("demo-traffic.pcap");
+    assert_one_line(&run(&["replay", &replay, "-o", "jsn"]), &["jsn", "json"]);
+    assert_one_line(&run(&["replay", &replay]), &["--collector", "--store", "-o"]);
+    assert_one_line(&run(&["replay", &replay, "--collector", "here:1"]), &["here:1", "udp://"]);
+    assert_one_line(&run(&["replay", &replay, "-o", "json", "--active-timeout", "x"]), &["`x`"]);
+}
+
+#[test]
+fn a_mistyped_time_or_key_is_told_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let store = store.to_str().unwrap();
+    run(&["replay", &test_pcap("demo-traffic.pcap"), "--store", store]).ok();
+    assert_one_line(&run(&["query", "--store", store, "--last", "soon"]), &["soon"]);
+    assert_one_line(&run(&["query", "--store", store, "--since", "yester"]), &["yester"]);
+    assert_one_line(&run(&["query", "--store", store, "-a", "srcipp"]), &["srcipp", "srcip"]);
+    assert_one_line(&run(&["top", "--store", store, "srcip"]), &["srcip"]);
+}

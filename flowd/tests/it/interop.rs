@@ -1,0 +1,266 @@
+//! Foreign programs at both ends: nfcapd reads what flowd exports, flowd reads what softflowd does.
+
+use crate::support::{
+    Background, Collector, Ended, end_of, free_port, has_program, run, summary, test_pcap,
+    wait_until,
+};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const NFCAPD: &str = "/usr/bin/nfcapd";
+const NFDUMP: &str = "/usr/bin/nfdump";
+const SOFTFLOWD: &str = "/usr/sbin/softflowd";
+const TSHARK: &str = "/usr/bin/tshark";
+
+/// Starts nfcapd on a free port, writing into `folder`.
+fn start_nfcapd(folder: &Path) -> (Background, u16) {
+    let port = free_port();
+    std::fs::create_dir_all(folder).unwrap();
+    let nfcapd = Background::start(Command::new(NFCAPD).args([
+        "-b",
+        "127.0.0.1",
+        "-p",
+        &port.to_string(),
+        "-B",
+        "4000000",
+        "-w",
+        folder.to_str().unwrap(),
+    ]));
+    wait_until("nfcapd listens", || is_bound(port));
+    (nfcapd, port)
+}
+
+/// Does somebody listen on this UDP port?
+fn is_bound(port: u16) -> bool {
+    let table = std::fs::read_to_string("/proc/net/udp").unwrap();
+    table.contains(&format!(":{port:04X} "))
+}
+
+/// Waits until the socket on this port has been read empty, then a little longer.
+fn wait_until_read(port: u16) {
+    wait_until("the datagrams are read", || {
+        let table = std::fs::read_to_string("/proc/net/udp").unwrap();
+        let line = table.lines().find(|line| line.contains(&format!(":{port:04X} "))).unwrap();
+        line.split_whitespace().nth(4).unwrap().ends_with(":00000000")
+    });
+    std::thread::sleep(std::time::Duration::from_millis(300));
+}
+
+/// All records that nfcapd stored.
+fn nfdump(folder: &Path) -> Vec<Value> {
+    let ended =
+        end_of(Command::new(NFDUMP).args(["-q", "-o", "json", "-R", folder.to_str().unwrap()])).ok();
+    let start = ended.stdout.find('[').expect("a JSON array");
+    serde_json::from_str(&ended.stdout[start..]).expect("nfdump's JSON")
+}
+
+/// One flow as both programs tell it.
+type Flow = (String, String, u64, u64, u64, u64, u64, String, i64, i64);
+
+fn millis(text: &str) -> i64 {
+    let digits: Vec<i64> = text
+        .split(|c: char| !c.is_ascii_digit())
+        .filter(|part| !part.is_empty())
+        .map(|part| part.parse().unwrap())
+        .collect();
+    let [year, month, day, hour, minute, second, milli] = digits[..] else {
+        panic!("a time: {text}")
+    };
+    let in_day = ((hour * 60 + minute) * 60 + second) * 1000 + milli;
+    let (month, day) = (u8::try_from(month).unwrap(), u8::try_from(day).unwrap());
+    flowd::model::time::UnixMillis::from_civil(year, month, day, in_day).0
+}
+
+fn text_of(record: &Value, names: [&str; 2]) -> String {
+    let text = names.iter().find_map(|name| record[name].as_str()).unwrap_or_default();
+    text.parse::<std::net::IpAddr>().map_or_else(|_| text.to_owned(), |address| address.to_string())
+}
+
+fn flow_of_nfdump(record: &Value) -> Flow {
+    let number = |name: &str| record[name].as_u64().unwrap_or_default();
+    let is_icmp = matches!(number("proto"), 1 | 58);
+    let icmp = number("icmp_type") * 256 + number("icmp_code");
+    (
+        text_of(record, ["src4_addr", "src6_addr"]),
+        text_of(record, ["dst4_addr", "dst6_addr"]),
+        number("proto"),
+        if is_icmp { 0 } else { number("src_port") },
+        if is_icmp { icmp } else { number("dst_port") },
+        number("in_packets"),
+        number("in_bytes"),
+        record["tcp_flags"].as_str().unwrap_or("........").to_owned(),
+        millis(record["first"].as_str().unwrap()),
+        millis(record["last"].as_str().unwrap()),
+    )
+}
+
+fn flow_of_flowd(record: &Value) -> Flow {
+    let number = |name: &str| record[name].as_u64().unwrap_or_default();
+    let is_icmp = matches!(number("protocolIdentifier"), 1 | 58);
+    let icmp = number("icmpTypeCodeIPv4") + number("icmpTypeCodeIPv6");
+    let flags = flowd::model::TcpControlBits(u16::try_from(number("tcpControlBits")).unwrap());
+    (
+        text_of(record, ["sourceIPv4Address", "sourceIPv6Address"]),
+        text_of(record, ["destinationIPv4Address", "destinationIPv6Address"]),
+        number("protocolIdentifier"),
+        if is_icmp { 0 } else { number("sourceTransportPort") },
+        if is_icmp { icmp } else { number("destinationTransportPort") },
+        number("packetDeltaCount"),
+        number("octetDeltaCount"),
+        flags.to_string(),
+        millis(record["flowStartMilliseconds"].as_str().unwrap()),
+        millis(record["flowEndMilliseconds"].as_str().unwrap()),
+    )
+}
+
+/// The line in which nfcapd sums up an exporter at its end; no fault may stand in it.
+fn assert_no_fault(nfcapd: &Ended) {
+    let said = format!("{}{}", nfcapd.stdout, nfcapd.stderr);
+    let sums: Vec<&str> = said.lines().filter(|line| line.contains("Sequence Errors:")).collect();
+    assert!(!sums.is_empty(), "{said}");
+    for line in sums {
+        assert!(line.contains("Sequence Errors: 0"), "{line}");
+        assert!(line.contains("Bad Packets: 0"), "{line}");
+    }
+    for word in ["rror:", "orrupt", "nknown", "ailed", "arning"] {
+        assert!(!said.contains(word), "{said}");
+    }
+}
+
+#[test]
+fn nfcapd_reads_our_export_without_a_fault_and_sees_the_same_flows() {
+    if !(has_program(NFCAPD) && has_program(NFDUMP)) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let capture = test_pcap("demo-traffic.pcap");
+    let (nfcapd, port) = start_nfcapd(folder.path());
+    run(&["replay", &capture, "--collector", &format!("udp://127.0.0.1:{port}")]).ok();
+    wait_until_read(port);
+    assert_no_fault(&nfcapd.terminate());
+
+    let mut theirs: Vec<Flow> = nfdump(folder.path()).iter().map(flow_of_nfdump).collect();
+    let ours = run(&["replay", &capture, "-o", "json"]).ok().json();
+    let mut ours: Vec<Flow> = ours.iter().map(flow_of_flowd).collect();
+    theirs.sort();
+    ours.sort();
+    assert_eq!(theirs.len(), ours.len());
+    for (theirs, ours) in theirs.iter().zip(&ours) {
+        assert_eq!(theirs, ours);
+    }
+}
+
+#[test]
+fn tshark_finds_nothing_malformed_in_our_export() {
+    if !has_program(TSHARK) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let capture = folder.path().join("export.pcap");
+    let port = free_port();
+    let listener = std::net::UdpSocket::bind(("127.0.0.1", port)).unwrap();
+    listener.set_read_timeout(Some(std::time::Duration::from_secs(1))).unwrap();
+    let collector = format!("udp://127.0.0.1:{port}");
+    let receiver = std::thread::spawn(move || received(&listener));
+    run(&["replay", &test_pcap("demo-traffic.pcap"), "--collector", &collector, "--speed", "1000"])
+        .ok();
+    let datagrams = receiver.join().unwrap();
+    assert!(datagrams.len() > 10);
+    write_capture(&capture, &datagrams);
+    let ended = end_of(Command::new(TSHARK).args([
+        "-r",
+        capture.to_str().unwrap(),
+        "-d",
+        "udp.port==2055,cflow",
+        "-V",
+    ]))
+    .ok();
+    assert!(ended.stdout.contains("Cisco NetFlow/IPFIX"));
+    assert!(!ended.stdout.contains("Malformed"), "malformed for tshark");
+    assert!(!ended.stdout.contains("Expert Info"), "an expert warning of tshark");
+    assert!(!ended.stdout.contains("No template found"), "a template is missing for tshark");
+}
+
+fn received(listener: &std::net::UdpSocket) -> Vec<Vec<u8>> {
+    let mut datagrams = Vec::new();
+    let mut buffer = vec![0; 65_536];
+    let mut quiet = 0;
+    while quiet < 5 {
+        match listener.recv(&mut buffer) {
+            Ok(size) => {
+                datagrams.push(buffer[..size].to_vec());
+                quiet = 0;
+            }
+            Err(_) => quiet += 1,
+        }
+    }
+    datagrams
+}
+
+/// Writes datagrams as a pcap of raw IPv4 packets to UDP port 2055.
+fn write_capture(path: &PathBuf, datagrams: &[Vec<u8>]) {
+    let mut file = Vec::new();
+    for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 262_144, 228] {
+        file.extend_from_slice(&word.to_le_bytes());
+    }
+    for (number, datagram) in datagrams.iter().enumerate() {
+        let (udp_size, size) = (datagram.len() + 8, datagram.len() + 28);
+        for word in [number, 0, size, size] {
+            file.extend_from_slice(&u32::try_from(word).unwrap().to_le_bytes());
+        }
+        file.extend_from_slice(&[0x45, 0]);
+        file.extend_from_slice(&u16::try_from(size).unwrap().to_be_bytes());
+        file.extend_from_slice(&[0, 0, 0, 0, 64, 17, 0, 0, 127, 0, 0, 1, 127, 0, 0, 1]);
+        file.extend_from_slice(&[0x80, 0, 0x08, 0x07]);
+        file.extend_from_slice(&u16::try_from(udp_size).unwrap().to_be_bytes());
+        file.extend_from_slice(&[0, 0]);
+        file.extend_from_slice(datagram);
+    }
+    std::fs::write(path, file).unwrap();
+}
+
+/// softflowd reads a capture and exports NetFlow v9 to this port.
+fn softflowd(capture: &str, port: u16, folder: &Path) {
+    end_of(Command::new(SOFTFLOWD).args([
+        "-r",
+        capture,
+        "-n",
+        &format!("127.0.0.1:{port}"),
+        "-v",
+        "9",
+        "-p",
+        folder.join("softflowd.pid").to_str().unwrap(),
+        "-c",
+        folder.join("softflowd.ctl").to_str().unwrap(),
+    ]))
+    .ok();
+}
+
+#[test]
+fn softflowd_s_export_gives_the_totals_that_nfcapd_gives_for_it() {
+    if !(has_program(NFCAPD) && has_program(NFDUMP) && has_program(SOFTFLOWD)) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let capture = test_pcap("demo-traffic.pcap");
+
+    let nfcapd_files = folder.path().join("nfcapd");
+    let (nfcapd, port) = start_nfcapd(&nfcapd_files);
+    softflowd(&capture, port, folder.path());
+    wait_until_read(port);
+    nfcapd.terminate();
+    let theirs = nfdump(&nfcapd_files);
+    let sum = |name: &str| theirs.iter().map(|record| record[name].as_u64().unwrap_or(0)).sum();
+    let wanted: (u64, u64, u64) = (theirs.len() as u64, sum("in_packets"), sum("in_bytes"));
+    assert!(wanted.0 > 100, "softflowd exported flows");
+
+    let collector = Collector::start(&folder.path().join("store"));
+    softflowd(&capture, collector.port, folder.path());
+    collector.wait_for_flows(wanted.0);
+    let sums = summary(&collector.store);
+    let count = |name: &str| sums[name].as_u64().unwrap();
+    let got = (count("deltaFlowCount"), count("packetDeltaCount"), count("octetDeltaCount"));
+    assert_eq!(got, wanted);
+    collector.stop();
+}

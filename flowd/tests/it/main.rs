@@ -1,0 +1,10 @@
+//! Whole-program tests: the built flowd, as its users run it, with foreign programs beside it.
+
+mod cli;
+mod corpus;
+mod errors;
+mod export_collect;
+mod hostile;
+mod interop;
+mod pcap_flows;
+mod support;
