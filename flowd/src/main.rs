@@ -1,3 +1,7 @@
-//! The flowd program.
+//! The flowd program: parse, run, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    flowd::cli::run()
+}

@@ -1,1 +1,12 @@
-//! app
+//! app: stages joined into the work of a subcommand. The only module that starts threads, reads
+//! clocks and listens to signals.
+
+mod clock;
+pub mod collect;
+mod control;
+pub mod decode;
+pub mod query;
+pub mod replay;
+mod shutdown;
+mod statistics;
+pub mod store_info;
