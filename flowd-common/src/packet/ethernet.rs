@@ -108,9 +108,9 @@ impl Walk {
             LinkType::LinuxSll => self.linux_sll(cursor),
             LinkType::LinuxSll2 => self.linux_sll2(cursor),
             LinkType::BsdNull | LinkType::BsdLoop => address_family(cursor),
-            LinkType::Ppp => Ok(Layer::Ppp),
-            LinkType::PppHdlc => match cursor.peek(0).ok_or(CUT)? {
-                // RFC 1547 section 4.3.1: Cisco's framing under the same link type.
+            LinkType::Ppp | LinkType::PppHdlc => match cursor.peek(0).ok_or(CUT)? {
+                // RFC 1547 section 4.3.1: Cisco's framing. It is captured under both link types;
+                // as compressed PPP protocols these octets stand for nothing.
                 [0x0f | 0x8f] => cisco_hdlc(cursor),
                 [_] => Ok(Layer::Ppp),
             },

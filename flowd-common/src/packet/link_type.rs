@@ -19,7 +19,7 @@ pub enum LinkType {
     BsdNull,
     /// OpenBSD's loopback: an address family of four octets in network order.
     BsdLoop,
-    /// PPP, with or without its HDLC address and control octets.
+    /// PPP, with or without its HDLC address and control octets, or Cisco's HDLC.
     Ppp,
     /// PPP in HDLC framing, or Cisco's HDLC.
     PppHdlc,
