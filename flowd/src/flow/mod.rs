@@ -1,1 +1,24 @@
-//! flow
+//! flow: the Metering Process. In: captured packets. Out: flow records, in the order in which
+//! their flows end. Never: files, sockets, or a clock of its own: time is what packets say.
+//!
+//! ```text
+//! CapturedPacket --[packet parser]--> Packet --[fragments]--> FlowKey + counters --[cache]--> FlowRecord
+//!                      refused, by reason                                          by end reason
+//! ```
+//!
+//! The law: packets seen = accounted + refused, and what was accounted = what the records hold
+//! + what the cache still holds, in packets and in octets.
+
+mod books;
+mod cache;
+mod expiry;
+mod fragments;
+mod key;
+mod meter;
+mod record;
+
+#[cfg(test)]
+mod tests;
+
+pub use books::{Books, Volume};
+pub use meter::{Meter, MeterConfig};

@@ -1,0 +1,54 @@
+//! A place in a frame.
+
+use super::PacketBytes;
+
+/// A place in a frame, from which loads are made.
+#[derive(Debug)]
+pub(super) struct Cursor<'a, P: ?Sized> {
+    bytes: &'a P,
+    offset: usize,
+}
+
+impl<'a, P: PacketBytes + ?Sized> Cursor<'a, P> {
+    /// The start of the frame.
+    pub(super) const fn new(bytes: &'a P) -> Self {
+        Self { bytes, offset: 0 }
+    }
+
+    /// The `N` octets that begin `ahead` of here.
+    #[inline]
+    pub(super) fn peek<const N: usize>(&self, ahead: usize) -> Option<[u8; N]> {
+        self.bytes.load(self.offset.checked_add(ahead)?)
+    }
+
+    /// The `N` octets that begin `ahead` of here, if all of them lie before `end`, which is
+    /// counted from here too. What follows the end is padding or another packet's.
+    #[inline]
+    pub(super) fn peek_before<const N: usize>(&self, ahead: usize, end: usize) -> Option<[u8; N]> {
+        if ahead.checked_add(N)? > end {
+            return None;
+        }
+        self.peek(ahead)
+    }
+
+    /// The next `N` octets, and moves behind them.
+    #[inline]
+    pub(super) fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let octets = self.bytes.load(self.offset)?;
+        self.advance(N);
+        Some(octets)
+    }
+
+    /// Moves ahead, over octets that were loaded or will be asked for.
+    #[inline]
+    pub(super) fn advance(&mut self, count: usize) {
+        // Saturated, the next load fails: a frame does not reach there.
+        self.offset = self.offset.saturating_add(count);
+    }
+
+    /// Octets that the frame had on the wire from here on.
+    #[inline]
+    pub(super) fn wire_left(&self) -> usize {
+        self.bytes.wire_size().saturating_sub(self.offset)
+    }
+}
