@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn elements_of_every_enterprise_are_named_and_typed() {
-        for (enterprise, id, name, element_type) in [
+        for (enterprise, id, name, expected) in [
             (0, 82, "interfaceName", ElementType::String),
             (
                 0,
@@ -167,8 +167,8 @@ mod tests {
             (PEN_V9_SCOPE, 2, "scopeInterface", ElementType::Unsigned),
         ] {
             assert_eq!(display_name(enterprise, id), name);
-            assert_eq!(super::element_type(enterprise, id), element_type);
+            assert_eq!(element_type(enterprise, id), expected);
         }
-        assert_eq!(super::element_type(0, 65_000), ElementType::OctetArray);
+        assert_eq!(element_type(0, 65_000), ElementType::OctetArray);
     }
 }
