@@ -1,1 +1,46 @@
-//! collect
+//! collect: the Collecting Process. In: datagrams. Out: [`FlowBatch`](crate::model::FlowBatch)es.
+//! Never: storage, or a clock of its own.
+//!
+//! ```text
+//! UDP --[Worker: recvmmsg]--> datagram --[Decoder]--> FlowBatch --> sink
+//!                                           |  ^
+//!                     templates, any worker's  |  data whose template came late
+//!                                           v  |
+//!                                 TemplateStore, Pending
+//! ```
+//!
+//! - [`Decoder`]: one a worker. `decode(datagram, peer, received, batch, full)` appends the
+//!   datagram's records to `batch`, handing it to `full` whenever it has no room left.
+//! - [`TemplateStore`]: shared by all workers, read without a lock.
+//! - [`Books`]: what was received, decoded and dropped, and by whom it was sent;
+//!   [`Books::statistics`] at any time from any thread.
+//! - [`listen`]: sockets and the loop that a worker runs.
+//!
+//! Two laws hold, and the tests hold them: datagrams received = decoded + dropped by reason, and
+//! data sets received = decoded + held + dropped by reason.
+
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions
+    )
+)]
+
+mod books;
+mod copy;
+mod decode;
+//mod listen;
+mod pending;
+mod plan;
+mod session;
+mod template_cache;
+#[cfg(test)]
+mod tests;
+
+pub use books::{Books, CollectDrop, ExporterStatistics, Statistics};
+pub use decode::{Decoder, DecoderConfig};
+//pub use listen::{ListenConfig, ListenError, Worker, listen};
+pub use pending::PendingLimits;
+pub use template_cache::{TemplateLimits, TemplateStore};

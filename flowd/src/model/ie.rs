@@ -3,6 +3,8 @@
 
 use super::ie_generated::ELEMENTS;
 
+/// Private Enterprise Number of the elements that name a flow's process.
+pub const PEN_PROCESS: u32 = 35_632;
 /// Private Enterprise Number of reverse elements (RFC 5103).
 pub const PEN_REVERSE: u32 = 29_305;
 /// A number outside the registry's range that stands for NetFlow v9's scope types (RFC 3954
@@ -43,6 +45,21 @@ pub struct Element {
     pub element_type: ElementType,
 }
 
+/// One entry of the generated table.
+pub(super) const fn element(
+    enterprise: u32,
+    id: u16,
+    name: &'static str,
+    element_type: ElementType,
+) -> Element {
+    Element {
+        enterprise,
+        id,
+        name,
+        element_type,
+    }
+}
+
 /// The element with this number, if the table has it.
 #[must_use]
 pub fn find(enterprise: u32, id: u16) -> Option<&'static Element> {
@@ -67,7 +84,7 @@ pub fn all() -> &'static [Element] {
 /// The name that users see: the registry's, or `PEN:ID` where it has none.
 ///
 /// Elements of the reverse direction are called `reverse` and the forward name (RFC 5103
-/// section 6.1).
+/// section 6.1). A NetFlow v9 scope type without a name is `scope:TYPE`.
 #[must_use]
 pub fn display_name(enterprise: u32, id: u16) -> String {
     if let Some(element) = find(enterprise, id) {
@@ -78,6 +95,9 @@ pub fn display_name(enterprise: u32, id: u16) -> String {
     {
         let (first, rest) = forward.name.split_at(1);
         return format!("reverse{}{rest}", first.to_ascii_uppercase());
+    }
+    if enterprise == PEN_V9_SCOPE {
+        return format!("scope:{id}");
     }
     format!("{enterprise}:{id}")
 }
@@ -124,5 +144,31 @@ mod tests {
     fn unknown_elements_show_their_numbers() {
         assert_eq!(display_name(0, 65_000), "0:65000");
         assert_eq!(display_name(424_242, 7), "424242:7");
+        assert_eq!(display_name(PEN_V9_SCOPE, 9), "scope:9");
+    }
+
+    #[test]
+    fn elements_of_every_enterprise_are_named_and_typed() {
+        for (enterprise, id, name, expected) in [
+            (0, 82, "interfaceName", ElementType::String),
+            (
+                0,
+                323,
+                "observationTimeMilliseconds",
+                ElementType::DateTimeMilliseconds,
+            ),
+            (
+                PEN_REVERSE,
+                6,
+                "reverseTcpControlBits",
+                ElementType::Unsigned,
+            ),
+            (PEN_PROCESS, 169, "sourceProcessName", ElementType::String),
+            (PEN_V9_SCOPE, 2, "scopeInterface", ElementType::Unsigned),
+        ] {
+            assert_eq!(display_name(enterprise, id), name);
+            assert_eq!(element_type(enterprise, id), expected);
+        }
+        assert_eq!(element_type(0, 65_000), ElementType::OctetArray);
     }
 }

@@ -1,0 +1,249 @@
+//! What was received, decoded and dropped: written by the workers, read by any thread.
+
+use crate::model::{ObservationDomainId, Origin, Protocol};
+use crate::telemetry::{Counter, Drops, Reason};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Exporters that have counters of their own. The records of more are collected and counted in
+/// the totals; only their row in the statistics is missing.
+const EXPORTER_COUNT_MAX: usize = 65_536;
+
+/// Why a datagram, or a data set of it, was not decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CollectDrop {
+    /// It breaks the format. Of a datagram, what came before the damage was decoded.
+    Malformed,
+    /// Its first word is no version that is decoded.
+    UnsupportedVersion,
+    /// A data set whose template did not come in time.
+    TemplateMissing,
+    /// A data set or template beyond a limit.
+    OverLimit,
+    /// The socket cut it short.
+    Truncated,
+}
+
+impl Reason for CollectDrop {
+    const ALL: &'static [Self] = &[
+        Self::Malformed,
+        Self::UnsupportedVersion,
+        Self::TemplateMissing,
+        Self::OverLimit,
+        Self::Truncated,
+    ];
+
+    fn index(self) -> usize {
+        match self {
+            Self::Malformed => 0,
+            Self::UnsupportedVersion => 1,
+            Self::TemplateMissing => 2,
+            Self::OverLimit => 3,
+            Self::Truncated => 4,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::UnsupportedVersion => "unsupportedVersion",
+            Self::TemplateMissing => "templateMissing",
+            Self::OverLimit => "overLimit",
+            Self::Truncated => "truncated",
+        }
+    }
+}
+
+/// The collector's counters. All workers share one.
+#[derive(Debug, Default)]
+pub struct Books {
+    pub(super) datagrams: Counter,
+    pub(super) octets: Counter,
+    pub(super) datagrams_decoded: Counter,
+    pub(super) datagram_drops: Drops<CollectDrop>,
+    pub(super) kernel_drops: Counter,
+    pub(super) records: Counter,
+    pub(super) sets: Counter,
+    pub(super) sets_decoded: Counter,
+    pub(super) set_drops: Drops<CollectDrop>,
+    pub(super) templates: Counter,
+    pub(super) template_drops: Drops<CollectDrop>,
+    exporters_over_limit: Counter,
+    exporters: Mutex<HashMap<Origin, Arc<ExporterBooks>>>,
+}
+
+/// The counters of one exporter and domain.
+#[derive(Debug, Default)]
+pub(super) struct ExporterBooks {
+    pub(super) messages: Counter,
+    pub(super) records: Counter,
+    pub(super) templates: Counter,
+    pub(super) sequence_gaps: Counter,
+    pub(super) messages_missing: Counter,
+    pub(super) messages_late: Counter,
+    pub(super) messages_repeated: Counter,
+    pub(super) restarts: Counter,
+    pub(super) set_drops: Drops<CollectDrop>,
+}
+
+impl Books {
+    /// The counters of an exporter, made when it is new.
+    pub(super) fn exporter(&self, origin: &Origin) -> Arc<ExporterBooks> {
+        // A thread that panicked left only sums behind: they are as good as ever.
+        let mut exporters = self
+            .exporters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(exporter) = exporters.get(origin) {
+            return Arc::clone(exporter);
+        }
+        let exporter = Arc::new(ExporterBooks::default());
+        if exporters.len() < EXPORTER_COUNT_MAX {
+            exporters.insert(origin.clone(), Arc::clone(&exporter));
+        } else {
+            self.exporters_over_limit.add(1);
+        }
+        exporter
+    }
+
+    /// A datagram came in.
+    pub(super) fn received(&self, size: usize) {
+        self.datagrams.add(1);
+        self.octets.add(u64::try_from(size).unwrap_or(u64::MAX));
+    }
+
+    /// All counters as they stand.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        let mut exporters: Vec<ExporterStatistics> = self
+            .exporters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .map(|(origin, books)| ExporterStatistics::of(origin, books))
+            .collect();
+        exporters.sort_by(|a, b| (a.address, a.domain).cmp(&(b.address, b.domain)));
+        let (sets, sets_decoded) = (self.sets.value(), self.sets_decoded.value());
+        let set_drops = by_name(&self.set_drops);
+        let sets_dropped: u64 = set_drops.values().sum();
+        Statistics {
+            datagrams: self.datagrams.value(),
+            octets: self.octets.value(),
+            datagrams_decoded: self.datagrams_decoded.value(),
+            drops: by_name(&self.datagram_drops),
+            kernel_drops: self.kernel_drops.value(),
+            records: self.records.value(),
+            sets,
+            sets_decoded,
+            sets_held: sets
+                .saturating_sub(sets_decoded)
+                .saturating_sub(sets_dropped),
+            set_drops,
+            templates: self.templates.value(),
+            template_drops: by_name(&self.template_drops),
+            exporters_over_limit: self.exporters_over_limit.value(),
+            exporters,
+        }
+    }
+}
+
+/// The reasons that happened, with their counts.
+fn by_name(drops: &Drops<CollectDrop>) -> BTreeMap<String, u64> {
+    drops
+        .iter()
+        .filter(|&(_, count)| count > 0)
+        .map(|(reason, count)| (reason.name().to_owned(), count))
+        .collect()
+}
+
+/// The collector's counters at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Statistics {
+    /// Datagrams received.
+    pub datagrams: u64,
+    /// Their octets of UDP payload.
+    pub octets: u64,
+    /// Datagrams that were read to their end.
+    pub datagrams_decoded: u64,
+    /// The others, by reason.
+    pub drops: BTreeMap<String, u64>,
+    /// Datagrams that the kernel dropped because the socket's buffer was full. They were never
+    /// received, and stand beside the other counts.
+    pub kernel_drops: u64,
+    /// Records decoded, of flows and of options.
+    pub records: u64,
+    /// Data sets received.
+    pub sets: u64,
+    /// Data sets whose records were decoded.
+    pub sets_decoded: u64,
+    /// Data sets that wait for their template.
+    pub sets_held: u64,
+    /// Data sets that were dropped, by reason.
+    pub set_drops: BTreeMap<String, u64>,
+    /// Template records accepted, repeats included.
+    pub templates: u64,
+    /// Template records that were refused, by reason.
+    pub template_drops: BTreeMap<String, u64>,
+    /// Times that an exporter got no row below, because there are too many.
+    pub exporters_over_limit: u64,
+    /// Each exporter and domain.
+    pub exporters: Vec<ExporterStatistics>,
+}
+
+/// The counters of one exporter and domain at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExporterStatistics {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its Observation Domain.
+    pub domain: u32,
+    /// The protocol it speaks: [`Protocol::name`].
+    pub protocol: String,
+    /// Messages received from it.
+    pub messages: u64,
+    /// Records decoded, of flows and of options.
+    pub records: u64,
+    /// Template records received, repeats included.
+    pub templates: u64,
+    /// Times that its sequence numbers jumped ahead.
+    pub sequence_gaps: u64,
+    /// Messages that never came: the jumps' sizes, less those that came late.
+    pub messages_lost: u64,
+    /// Messages that came after later ones.
+    pub messages_late: u64,
+    /// Messages that came twice.
+    pub messages_repeated: u64,
+    /// Times that it began its sequence anew.
+    pub restarts: u64,
+    /// Data sets of it that were dropped, by reason.
+    pub set_drops: BTreeMap<String, u64>,
+}
+
+impl ExporterStatistics {
+    fn of(origin: &Origin, books: &ExporterBooks) -> Self {
+        let Origin {
+            address,
+            domain: ObservationDomainId(domain),
+            protocol,
+        } = *origin;
+        let late = books.messages_late.value();
+        Self {
+            address,
+            domain,
+            protocol: Protocol::name(protocol).to_owned(),
+            messages: books.messages.value(),
+            records: books.records.value(),
+            templates: books.templates.value(),
+            sequence_gaps: books.sequence_gaps.value(),
+            messages_lost: books.messages_missing.value().saturating_sub(late),
+            messages_late: late,
+            messages_repeated: books.messages_repeated.value(),
+            restarts: books.restarts.value(),
+            set_drops: by_name(&books.set_drops),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! One field of many records into one column: the inner loops of decoding.
+//!
+//! Each loop walks records of one size and reads the same octets of each, so that it has no
+//! branch that depends on a record; what varies is decided outside.
+
+use crate::model::time::{SysUptime, UnixMillis};
+use crate::model::{ColumnMut, TcpControlBits, ntp_millis, unsigned};
+use std::num::NonZeroUsize;
+use std::ops::Range;
+
+/// How a field's octets become a column's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// A number, address or MAC, as it stands.
+    Plain,
+    /// TCP flags: the low twelve bits of the word.
+    Flags,
+    /// Milliseconds since 1970.
+    Millis,
+    /// Seconds since 1970.
+    Seconds,
+    /// RFC 7011 section 6.1.9: seconds since 1900 and a binary fraction.
+    Ntp,
+    /// Microseconds before the message's export time (RFC 5102 sections 5.9.9 and 5.9.10).
+    DeltaMicros,
+    /// Milliseconds of the exporter's uptime.
+    Uptime,
+}
+
+/// The message's own clocks, which relative times are read by.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Clocks {
+    pub(super) export_time: UnixMillis,
+    pub(super) sys_uptime: SysUptime,
+}
+
+impl Clocks {
+    fn uptime(self, at_millis: u32) -> i64 {
+        UnixMillis::from_sys_uptime(self.export_time, self.sys_uptime, SysUptime(at_millis)).0
+    }
+
+    fn delta_micros(self, micros: u64) -> i64 {
+        let micros_before = i64::try_from(micros).unwrap_or(i64::MAX);
+        self.export_time
+            .0
+            .saturating_mul(1_000)
+            .saturating_sub(micros_before)
+            .div_euclid(1_000)
+    }
+}
+
+/// Where one field lies in records of one size that follow one another.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Strided<'a> {
+    pub(super) records: &'a [u8],
+    pub(super) record_size: NonZeroUsize,
+    pub(super) offset: usize,
+    pub(super) length: usize,
+}
+
+impl Strided<'_> {
+    /// Fields of `N` octets.
+    fn exact<const N: usize, T>(&self, target: &mut [T], convert: impl Fn([u8; N]) -> T) {
+        let records = self.records.chunks_exact(self.record_size.get());
+        for (value, record) in target.iter_mut().zip(records) {
+            if let Some(octets) = record.get(self.offset..).and_then(<[u8]>::first_chunk) {
+                *value = convert(*octets);
+            }
+        }
+    }
+
+    /// Numbers of any other size up to 8 octets (RFC 7011 section 6.2).
+    fn any<T>(&self, target: &mut [T], convert: impl Fn(u64) -> T) {
+        let end = self.offset.saturating_add(self.length);
+        let records = self.records.chunks_exact(self.record_size.get());
+        for (value, record) in target.iter_mut().zip(records) {
+            if let Some(number) = record.get(self.offset..end).and_then(unsigned) {
+                *value = convert(number);
+            }
+        }
+    }
+}
+
+/// Fills `rows` of a column. The plan has made sure that the field's length suits the column and
+/// that no value is beyond it.
+pub(super) fn fill(
+    column: ColumnMut<'_>,
+    rows: Range<usize>,
+    field: &Strided<'_>,
+    how: How,
+    clocks: Clocks,
+) {
+    match column {
+        ColumnMut::U8(values) => {
+            let Some(target) = values.get_mut(rows) else {
+                return;
+            };
+            match field.length {
+                1 => field.exact(target, |[octet]| octet),
+                _ => field.any(target, |n| u8::try_from(n).unwrap_or(u8::MAX)),
+            }
+        }
+        ColumnMut::U16(values) => {
+            if let Some(target) = values.get_mut(rows) {
+                fill_u16(target, field, how);
+            }
+        }
+        ColumnMut::U32(values) => {
+            let Some(target) = values.get_mut(rows) else {
+                return;
+            };
+            match field.length {
+                4 => field.exact(target, u32::from_be_bytes),
+                2 => field.exact(target, |octets| u32::from(u16::from_be_bytes(octets))),
+                1 => field.exact(target, |[octet]| u32::from(octet)),
+                _ => field.any(target, |n| u32::try_from(n).unwrap_or(u32::MAX)),
+            }
+        }
+        ColumnMut::U64(values) => {
+            let Some(target) = values.get_mut(rows) else {
+                return;
+            };
+            match field.length {
+                4 => field.exact(target, |octets| u64::from(u32::from_be_bytes(octets))),
+                8 => field.exact(target, u64::from_be_bytes),
+                _ => field.any(target, |n| n),
+            }
+        }
+        ColumnMut::I64(values) => {
+            if let Some(target) = values.get_mut(rows) {
+                fill_time(target, field, how, clocks);
+            }
+        }
+        ColumnMut::Octets6(values) => {
+            if let Some(target) = values.get_mut(rows) {
+                field.exact(target, |octets| octets);
+            }
+        }
+        ColumnMut::Octets16(values) => {
+            if let Some(target) = values.get_mut(rows) {
+                field.exact(target, |octets| octets);
+            }
+        }
+    }
+}
+
+fn fill_u16(target: &mut [u16], field: &Strided<'_>, how: How) {
+    let mask = match how {
+        How::Flags => TcpControlBits::MASK,
+        _ => u16::MAX,
+    };
+    match field.length {
+        2 => field.exact(target, |octets| u16::from_be_bytes(octets) & mask),
+        1 => field.exact(target, |[octet]| u16::from(octet)),
+        _ => field.any(target, |n| u16::try_from(n).unwrap_or(u16::MAX) & mask),
+    }
+}
+
+fn fill_time(target: &mut [i64], field: &Strided<'_>, how: How, clocks: Clocks) {
+    match (how, field.length) {
+        (How::Uptime, 4) => field.exact(target, |octets| clocks.uptime(u32::from_be_bytes(octets))),
+        // A longer uptime is counted modulo 2^32, as the message's own is.
+        (How::Uptime, _) => field.any(target, |n| {
+            clocks.uptime(u32::try_from(n & u64::from(u32::MAX)).unwrap_or(u32::MAX))
+        }),
+        (How::Seconds, 4) => field.exact(target, |octets| {
+            i64::from(u32::from_be_bytes(octets)).saturating_mul(1_000)
+        }),
+        (How::Seconds, _) => field.any(target, |n| n.cast_signed().saturating_mul(1_000)),
+        (How::Ntp, _) => {
+            field.exact::<8, _>(target, |octets| ntp_millis(&octets).unwrap_or_default());
+        }
+        (How::DeltaMicros, _) => field.any(target, |n| clocks.delta_micros(n)),
+        (_, 8) => field.exact(target, |octets| u64::from_be_bytes(octets).cast_signed()),
+        _ => field.any(target, u64::cast_signed),
+    }
+}
