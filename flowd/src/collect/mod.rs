@@ -30,8 +30,10 @@
 
 mod books;
 mod copy;
+#[cfg(test)]
+mod corpus_tests;
 mod decode;
-//mod listen;
+mod listen;
 mod pending;
 mod plan;
 mod session;
@@ -41,6 +43,6 @@ mod tests;
 
 pub use books::{Books, CollectDrop, ExporterStatistics, Statistics};
 pub use decode::{Decoder, DecoderConfig};
-//pub use listen::{ListenConfig, ListenError, Worker, listen};
+pub use listen::{ListenConfig, ListenError, Worker, listen};
 pub use pending::PendingLimits;
 pub use template_cache::{TemplateLimits, TemplateStore};
