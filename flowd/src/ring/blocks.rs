@@ -1,0 +1,484 @@
+//! Ring: which blocks there are, what they take, and which may go.
+//!
+//! Writers and the archiver come here when a block begins, is sealed or is freed, never for a
+//! record; one lock serves.
+
+use super::drops::{LostRows, RingDrop};
+use super::error::RingError;
+use super::lane::{BlockId, Lane, NumberFloors};
+use super::layout::{BlockFormat, Layout};
+use super::map::system_page_size;
+use super::prepare::Preparer;
+use super::recover::{self, Recovery};
+use super::shard::ShardWriter;
+use super::store::{Store, StoreLock};
+use crate::model::time::UnixMillis;
+use crate::telemetry::{Counter, Drops};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What happens to records when blocks may take no more room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The oldest blocks that wait for the archive are dropped.
+    #[default]
+    DropOldest,
+    /// New records are refused.
+    DropNew,
+}
+
+/// The limits of a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingConfig {
+    /// Octets that blocks take when the archive keeps up.
+    pub ring_size_max: u64,
+    /// Octets more that they may take when it does not.
+    pub backlog_size_max: u64,
+    /// What happens beyond both.
+    pub when_full: WhenFull,
+    /// Rows of a block.
+    pub block_rows: usize,
+    /// Rows that one checksum covers.
+    pub stripe_rows: usize,
+    /// Octets of extras of a block.
+    pub block_extras_size_max: usize,
+    /// Octets of shapes and origins of a block.
+    pub block_dictionary_size_max: usize,
+}
+
+impl Default for RingConfig {
+    fn default() -> Self {
+        Self {
+            ring_size_max: 1 << 30,
+            backlog_size_max: 8 << 30,
+            when_full: WhenFull::default(),
+            block_rows: 65_536,
+            stripe_rows: 1_024,
+            block_extras_size_max: 8 << 20,
+            block_dictionary_size_max: 1 << 20,
+        }
+    }
+}
+
+/// A block that will not change any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedBlock {
+    /// Its name.
+    pub id: BlockId,
+    /// Its file.
+    pub path: PathBuf,
+    /// The hour in which its rows were received, counted from 1970.
+    pub hour: i64,
+    /// How many rows.
+    pub rows: u64,
+    /// Octets of disk or memory that it takes.
+    pub size: u64,
+    /// The times of receipt of its first and its last row, in milliseconds since 1970.
+    pub received: (i64, i64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holding {
+    /// A writer appends to it.
+    Open,
+    /// It waits for the archive.
+    Sealed,
+    /// The archive is at work on it; it must not be dropped.
+    Claimed,
+}
+
+#[derive(Debug)]
+struct Held {
+    holding: Holding,
+    size: u64,
+    /// Place in the order of sealing.
+    order: u64,
+    sealed: Option<SealedBlock>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    blocks: BTreeMap<BlockId, Held>,
+    /// The sum of the sizes of `blocks`.
+    size: u64,
+    numbers: NumberFloors,
+    sealed_count: u64,
+    writers: BTreeSet<u16>,
+    lost: Vec<LostRows>,
+}
+
+/// The blocks of a store, for its writers and its archiver.
+#[derive(Debug)]
+pub struct Ring {
+    lock: StoreLock,
+    config: RingConfig,
+    layout: Arc<Layout>,
+    boot_id: [u8; 16],
+    state: Mutex<State>,
+    wake: (Sender<()>, Receiver<()>),
+    preparer: Preparer,
+    appended: Counter,
+    unprepared: Counter,
+    drops: Drops<RingDrop>,
+}
+
+impl Ring {
+    /// Opens the ring of a store, and seals what a writer left open. No block gets a number
+    /// below its lane's floor.
+    ///
+    /// # Errors
+    /// If the ring's directory cannot be used, or holds blocks of another version.
+    pub fn open(
+        lock: StoreLock,
+        config: RingConfig,
+        floors: NumberFloors,
+    ) -> Result<(Arc<Self>, Recovery), RingError> {
+        let directory = lock.store().ring_dir();
+        fs::create_dir_all(&directory).map_err(RingError::io("make", &directory))?;
+        let layout = Arc::new(Layout::new(config.block_format()));
+        let boot_id = boot_id();
+        let (recovery, blocks) = recover::recover(lock.store(), boot_id)?;
+        let preparer = Preparer::start(directory.clone(), Arc::clone(&layout))
+            .map_err(RingError::io("start a thread for", &directory))?;
+        let ring = Self {
+            lock,
+            config,
+            layout,
+            boot_id,
+            state: Mutex::new(State {
+                numbers: floors,
+                ..State::default()
+            }),
+            wake: bounded(1),
+            preparer,
+            appended: Counter::new(),
+            unprepared: Counter::new(),
+            drops: Drops::default(),
+        };
+        for block in blocks {
+            ring.sealed(block);
+        }
+        for lost in &recovery.lost {
+            ring.drops.count(lost.reason, lost.rows);
+            if let Some((_, last)) = lost.blocks {
+                ring.state().numbers.raise(lost.shard, lost.lane, last + 1);
+            }
+            ring.lose(lost.clone());
+        }
+        Ok((Arc::new(ring), recovery))
+    }
+
+    /// The writer of a shard. `now` is the hour of records that do not tell theirs.
+    ///
+    /// # Errors
+    /// If the shard has a writer.
+    pub fn writer(self: &Arc<Self>, shard: u16, now: UnixMillis) -> Result<ShardWriter, RingError> {
+        if !self.state().writers.insert(shard) {
+            return Err(RingError::ShardInUse(shard));
+        }
+        Ok(ShardWriter::new(Arc::clone(self), shard, now))
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        self.lock.store()
+    }
+
+    /// The limits.
+    #[must_use]
+    pub const fn config(&self) -> &RingConfig {
+        &self.config
+    }
+
+    /// Records that were appended since the ring was opened.
+    #[must_use]
+    pub const fn appended(&self) -> &Counter {
+        &self.appended
+    }
+
+    /// Records that were refused or lost since the ring was opened.
+    #[must_use]
+    pub const fn drops(&self) -> &Drops<RingDrop> {
+        &self.drops
+    }
+
+    /// Blocks that a writer had to make itself because none was prepared.
+    #[must_use]
+    pub const fn unprepared(&self) -> &Counter {
+        &self.unprepared
+    }
+
+    /// Octets that all blocks take.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.state().size
+    }
+
+    /// Receives when blocks were sealed since the last time.
+    #[must_use]
+    pub const fn wakeups(&self) -> &Receiver<()> {
+        &self.wake.1
+    }
+
+    /// The sealed blocks that nobody claimed, by shard, lane and number.
+    #[must_use]
+    pub fn sealed_blocks(&self) -> Vec<SealedBlock> {
+        let state = self.state();
+        let waiting = state
+            .blocks
+            .values()
+            .filter(|held| held.holding == Holding::Sealed);
+        waiting.filter_map(|held| held.sealed.clone()).collect()
+    }
+
+    /// Claims sealed blocks for the archive, so that they are not dropped, and returns those
+    /// that are still there.
+    pub fn claim(&self, ids: &[BlockId]) -> Vec<SealedBlock> {
+        let mut state = self.state();
+        let claimed = ids.iter().filter_map(|id| {
+            let held = state.blocks.get_mut(id)?;
+            if held.holding != Holding::Sealed {
+                return None;
+            }
+            held.holding = Holding::Claimed;
+            held.sealed.clone()
+        });
+        claimed.collect()
+    }
+
+    /// Gives claimed blocks back: the archive could not take them.
+    pub fn release(&self, ids: &[BlockId]) {
+        let mut state = self.state();
+        for id in ids {
+            if let Some(held) = state.blocks.get_mut(id)
+                && held.holding == Holding::Claimed
+            {
+                held.holding = Holding::Sealed;
+            }
+        }
+    }
+
+    /// Removes blocks that the archive has. Readers keep what they have mapped.
+    ///
+    /// # Errors
+    /// If a file cannot be removed; it is removed at a restart.
+    pub fn free(&self, ids: &[BlockId]) -> Result<(), RingError> {
+        let mut result = Ok(());
+        for id in ids {
+            let Some(held) = self.remove(*id) else {
+                continue;
+            };
+            if let Some(block) = held.sealed
+                && let Err(error) = fs::remove_file(&block.path)
+            {
+                result = Err(RingError::io("remove", &block.path)(error));
+            }
+        }
+        result
+    }
+
+    /// Puts a claimed block that cannot be read out of the way, and counts its rows as lost.
+    ///
+    /// # Errors
+    /// If its file cannot be renamed.
+    pub fn set_aside(&self, id: BlockId) -> Result<(), RingError> {
+        let Some(block) = self.remove(id).and_then(|held| held.sealed) else {
+            return Ok(());
+        };
+        self.drops.count(RingDrop::Damaged, block.rows);
+        self.lose(LostRows::of_block(&block, RingDrop::Damaged));
+        recover::set_aside(&block.path)
+    }
+
+    /// What was lost since this was last asked. Who takes it keeps it.
+    #[must_use]
+    pub fn take_lost(&self) -> Vec<LostRows> {
+        std::mem::take(&mut self.state().lost)
+    }
+
+    /// Gives back what was taken but could not be kept.
+    pub fn return_lost(&self, mut lost: Vec<LostRows>) {
+        let mut state = self.state();
+        lost.append(&mut state.lost);
+        state.lost = lost;
+    }
+
+    pub(super) const fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    pub(super) const fn boot_id(&self) -> [u8; 16] {
+        self.boot_id
+    }
+
+    pub(super) const fn preparer(&self) -> &Preparer {
+        &self.preparer
+    }
+
+    /// The name of a lane's next block, if there is room for `size` octets more.
+    pub(super) fn next_block(
+        &self,
+        shard: u16,
+        lane: Lane,
+        size: u64,
+    ) -> Result<BlockId, RingError> {
+        let mut state = self.state();
+        let size_max = self.config.size_max();
+        while state.size + size > size_max {
+            if !(self.config.when_full == WhenFull::DropOldest && self.drop_oldest(&mut state)) {
+                return Err(RingError::Full { size: state.size });
+            }
+        }
+        Ok(BlockId {
+            shard,
+            lane,
+            number: state.numbers.floor(shard, lane),
+        })
+    }
+
+    fn drop_oldest(&self, state: &mut State) -> bool {
+        let waiting = state
+            .blocks
+            .iter()
+            .filter(|(_, held)| held.holding == Holding::Sealed);
+        let Some((&id, _)) = waiting.min_by_key(|(_, held)| held.order) else {
+            return false;
+        };
+        let Some(block) = state.remove(id).and_then(|held| held.sealed) else {
+            return false;
+        };
+        // A file that stays is found at a restart and archived then: twice told, not lost.
+        drop(fs::remove_file(&block.path));
+        self.drops.count(RingDrop::Overrun, block.rows);
+        state.lose(LostRows::of_block(&block, RingDrop::Overrun));
+        true
+    }
+
+    /// Says that a block exists and takes some octets.
+    pub(super) fn opened(&self, id: BlockId, size: u64) {
+        let mut state = self.state();
+        state.numbers.raise(id.shard, id.lane, id.number + 1);
+        state.insert(id, Holding::Open, size, None);
+    }
+
+    /// Says that an open block takes more octets than before.
+    pub(super) fn resized(&self, id: BlockId, size: u64) {
+        let mut state = self.state();
+        if let Some(held) = state.blocks.get_mut(&id) {
+            let before = std::mem::replace(&mut held.size, size);
+            state.size = state.size + size - before;
+        }
+    }
+
+    /// Says that a block is sealed, and wakes the archiver.
+    pub(super) fn sealed(&self, block: SealedBlock) {
+        let mut state = self.state();
+        state.remove(block.id);
+        state
+            .numbers
+            .raise(block.id.shard, block.id.lane, block.id.number + 1);
+        state.insert(block.id, Holding::Sealed, block.size, Some(block));
+        drop(state);
+        // If one wake-up waits already, it serves for this block too.
+        self.wake.0.try_send(()).ok();
+    }
+
+    /// Says that a block that was opened is gone without a row.
+    pub(super) fn remove_empty(&self, id: BlockId) {
+        self.remove(id);
+    }
+
+    /// Counts what a writer did with records.
+    pub(super) fn count_appended(&self, rows: u64) {
+        self.appended.add(rows);
+    }
+
+    /// Says that a writer is gone.
+    pub(super) fn writer_ended(&self, shard: u16) {
+        self.state().writers.remove(&shard);
+    }
+
+    fn remove(&self, id: BlockId) -> Option<Held> {
+        self.state().remove(id)
+    }
+
+    fn lose(&self, lost: LostRows) {
+        self.state().lose(lost);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each change is complete before anything in it can panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn insert(&mut self, id: BlockId, holding: Holding, size: u64, sealed: Option<SealedBlock>) {
+        self.sealed_count += 1;
+        let held = Held {
+            holding,
+            size,
+            order: self.sealed_count,
+            sealed,
+        };
+        self.size += size;
+        let before = self.blocks.insert(id, held);
+        debug_assert!(before.is_none(), "a block's number is given once");
+    }
+
+    fn remove(&mut self, id: BlockId) -> Option<Held> {
+        let held = self.blocks.remove(&id)?;
+        self.size -= held.size;
+        Some(held)
+    }
+
+    fn lose(&mut self, lost: LostRows) {
+        let joined = self.lost.iter_mut().any(|before| before.join(&lost));
+        if !joined {
+            self.lost.push(lost);
+        }
+    }
+}
+
+impl LostRows {
+    fn of_block(block: &SealedBlock, reason: RingDrop) -> Self {
+        Self {
+            reason,
+            shard: block.id.shard,
+            lane: block.id.lane,
+            blocks: Some((block.id.number, block.id.number)),
+            rows: block.rows,
+            received: block.received,
+        }
+    }
+}
+
+impl RingConfig {
+    /// Octets that all blocks together may take.
+    #[must_use]
+    pub const fn size_max(&self) -> u64 {
+        self.ring_size_max.saturating_add(self.backlog_size_max)
+    }
+
+    fn block_format(&self) -> BlockFormat {
+        BlockFormat {
+            page_size: system_page_size().max(4_096),
+            rows_max: self.block_rows,
+            stripe_rows: self.stripe_rows,
+            extras_size_max: self.block_extras_size_max,
+            dictionary_size_max: self.block_dictionary_size_max,
+        }
+    }
+}
+
+/// The number that the kernel gave this boot; zeros where it gives none, which are never
+/// trusted to be the same boot.
+fn boot_id() -> [u8; 16] {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digits = text.trim().replace('-', "");
+    u128::from_str_radix(&digits, 16).unwrap_or(0).to_be_bytes()
+}

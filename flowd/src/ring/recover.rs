@@ -1,0 +1,237 @@
+//! What a restart finds in the ring: blocks sealed, blocks left open, blocks torn by a power cut.
+
+use super::block::Block;
+use super::blocks::SealedBlock;
+use super::drops::{LostRows, RingDrop};
+use super::error::RingError;
+use super::lane::BlockId;
+use super::layout::{BlockHead, Layout};
+use super::map::MappedWriter;
+use super::prepare::{NEW_SUFFIX, Prepared};
+use super::storage::{SEALED, STATE, WriteStorage};
+use super::store::{Store, files_in};
+use super::writer::BlockWriter;
+use crate::model::{FlowBatch, Run};
+use std::ffi::OsString;
+use std::fs;
+use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Block files that could not be read keep their name with this ending, for `store verify`.
+const DAMAGED_SUFFIX: &str = ".damaged";
+
+/// What a restart found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Blocks that wait for the archive.
+    pub blocks: usize,
+    /// Their rows.
+    pub rows: u64,
+    /// What is lost.
+    pub lost: Vec<LostRows>,
+    /// Files that were put aside because nothing in them can be read.
+    pub damaged: Vec<PathBuf>,
+}
+
+/// Seals all blocks that are there. The caller holds the store's lock.
+pub(super) fn recover(
+    store: &Store,
+    boot_id: [u8; 16],
+) -> Result<(Recovery, Vec<SealedBlock>), RingError> {
+    for path in files_in(&store.ring_dir())? {
+        if path
+            .as_os_str()
+            .as_encoded_bytes()
+            .ends_with(NEW_SUFFIX.as_bytes())
+        {
+            fs::remove_file(&path).map_err(RingError::io("remove", &path))?;
+        }
+    }
+    let mut recovery = Recovery::default();
+    let mut blocks = Vec::new();
+    for (id, path) in store.block_files()? {
+        let recovered = match open(&path, id) {
+            Err(RingError::DamagedBlock { .. }) => None,
+            result => Some(result?),
+        };
+        let Some(block) = recovered else {
+            set_aside(&path)?;
+            recovery.lost.push(LostRows {
+                reason: RingDrop::Damaged,
+                shard: id.shard,
+                lane: id.lane,
+                blocks: Some((id.number, id.number)),
+                rows: 0,
+                received: (0, 0),
+            });
+            recovery.damaged.push(path);
+            continue;
+        };
+        blocks.extend(recover_block(&block, &path, boot_id, &mut recovery.lost)?);
+    }
+    blocks.sort_by_key(|block| (block.received, block.id));
+    recovery.blocks = blocks.len();
+    recovery.rows = blocks.iter().map(|block| block.rows).sum();
+    Ok((recovery, blocks))
+}
+
+/// Renames a file that cannot be read, so that it is neither read again nor lost to study.
+pub(super) fn set_aside(path: &Path) -> Result<(), RingError> {
+    let mut aside = OsString::from(path);
+    aside.push(DAMAGED_SUFFIX);
+    fs::rename(path, aside).map_err(RingError::io("put aside", path))
+}
+
+fn open(path: &Path, id: BlockId) -> Result<Block, RingError> {
+    let block = Block::open_unchecked(path)?;
+    if block.id() == id {
+        return Ok(block);
+    }
+    Err(RingError::DamagedBlock {
+        path: path.to_owned(),
+        what: "another block's head",
+    })
+}
+
+/// Seals one block; none is left if it has no rows.
+fn recover_block(
+    block: &Block,
+    path: &Path,
+    boot_id: [u8; 16],
+    lost: &mut Vec<LostRows>,
+) -> Result<Option<SealedBlock>, RingError> {
+    // In the same boot the kernel has every page that the writer wrote, killed or not. Rows
+    // that name no shape are then our own bug, and are treated as torn.
+    let same_boot = boot_id != [0; 16] && block.head().boot_id == boot_id;
+    let mut trusted = vec![0..block.rows()];
+    if !(same_boot && block.check_ids().is_ok()) {
+        trusted = trusted_rows(block);
+    }
+    let rows: usize = trusted.iter().map(Range::len).sum();
+    let all = rows == block.rows();
+    if !all {
+        lost.push(LostRows {
+            reason: RingDrop::Torn,
+            shard: block.id().shard,
+            lane: block.id().lane,
+            blocks: (rows == 0).then(|| (block.id().number, block.id().number)),
+            rows: (block.rows() - rows) as u64,
+            received: (block.hour() * 3_600_000, (block.hour() + 1) * 3_600_000),
+        });
+    }
+    if rows == 0 {
+        fs::remove_file(path).map_err(RingError::io("remove", path))?;
+        return Ok(None);
+    }
+    if !all {
+        let rescued = rescue(block, path, &trusted, boot_id)?;
+        return describe(&rescued, path).map(Some);
+    }
+    if !block.is_sealed() {
+        seal(block, path)?;
+    }
+    describe(block, path).map(Some)
+}
+
+/// Rows of stripes that hold and whose shapes and origins are there.
+fn trusted_rows(block: &Block) -> Vec<Range<usize>> {
+    let known = |rows: &Range<usize>| {
+        let named: usize = block.runs(rows.clone()).map(|run| run.rows.len()).sum();
+        named == rows.len()
+    };
+    let stripes = block.stripes().into_iter();
+    let trusted = stripes.filter(|(rows, holds)| *holds && known(rows));
+    trusted.map(|(rows, _)| rows).collect()
+}
+
+/// Does what the writer did not come to do.
+fn seal(block: &Block, path: &Path) -> Result<(), RingError> {
+    let storage = MappedWriter::reopen(path, block.layout().size);
+    let mut storage = storage.map_err(RingError::io("open", path))?;
+    if let Some((first_word, words)) = block.last_stripe() {
+        for (word, value) in (first_word..).zip(words) {
+            storage.store(word, value);
+        }
+    }
+    storage.store(STATE, SEALED);
+    Ok(())
+}
+
+/// Writes the trusted rows to a new file in the block's place. Readers of the old one keep it.
+fn rescue(
+    block: &Block,
+    path: &Path,
+    trusted: &[Range<usize>],
+    boot_id: [u8; 16],
+) -> Result<Block, RingError> {
+    // Of the block's own sizes, so that all of it fits whatever the configuration is now.
+    let layout = Arc::new(Layout::new(block.layout().format));
+    let mut new = OsString::from(path);
+    new.push(NEW_SUFFIX);
+    let new = PathBuf::from(new);
+    let head = BlockHead {
+        boot_id,
+        ..*block.head()
+    };
+    let prepared =
+        Prepared::make_bare(new.clone(), &layout).map_err(RingError::io("make", &new))?;
+    let whole = new.with_extension("rescued.new");
+    let placed = prepared.place(&layout.encode_head(&head), &whole);
+    let (storage, columns) = placed.map_err(RingError::io("make", &new))?;
+    let mut writer = BlockWriter::new(storage, layout, whole.clone(), columns);
+    let mut batch = FlowBatch::new();
+    for rows in trusted {
+        let mut rows = rows.clone();
+        while !rows.is_empty() {
+            batch.clear();
+            let copied = block.copy_to(rows.clone(), &mut batch);
+            for run in batch.runs() {
+                append_all(&mut writer, &batch, run, path)?;
+            }
+            rows.start += copied;
+            if copied == 0 {
+                break;
+            }
+        }
+    }
+    // The old file goes only when the new one is safe.
+    writer.sync()?;
+    writer.seal()?;
+    fs::rename(&whole, path).map_err(RingError::io("replace", path))?;
+    Block::open(path)
+}
+
+fn append_all(
+    writer: &mut BlockWriter<MappedWriter>,
+    batch: &FlowBatch,
+    run: &Run,
+    path: &Path,
+) -> Result<(), RingError> {
+    let mut rows = run.rows.clone();
+    while !rows.is_empty() {
+        match writer.append(batch, run, rows.clone())? {
+            0 => {
+                return Err(RingError::DamagedBlock {
+                    path: path.to_owned(),
+                    what: "more in it than it has room for",
+                });
+            }
+            appended => rows.start += appended,
+        }
+    }
+    Ok(())
+}
+
+fn describe(block: &Block, path: &Path) -> Result<SealedBlock, RingError> {
+    let metadata = fs::metadata(path).map_err(RingError::io("look at", path))?;
+    Ok(SealedBlock {
+        id: block.id(),
+        path: path.to_owned(),
+        hour: block.hour(),
+        rows: block.rows() as u64,
+        size: metadata.blocks() * 512,
+        received: block.received(),
+    })
+}
