@@ -23,7 +23,6 @@ pub mod export;
 pub mod flow;
 pub mod model;
 pub mod probe;
-#[cfg(feature = "archive")]
 pub mod query;
 pub mod ring;
 pub mod telemetry;
