@@ -46,6 +46,12 @@ impl<'a, P: PacketBytes + ?Sized> Cursor<'a, P> {
         self.offset = self.offset.saturating_add(count);
     }
 
+    /// The place that lies `ahead` of here, from the start of the frame.
+    #[inline]
+    pub(super) const fn offset(&self, ahead: usize) -> usize {
+        self.offset.saturating_add(ahead)
+    }
+
     /// Octets that the frame had on the wire from here on.
     #[inline]
     pub(super) fn wire_left(&self) -> usize {

@@ -75,6 +75,7 @@ pub(super) fn parse<P: PacketBytes + ?Sized>(
         },
         protocol: number,
         transport,
+        transport_offset: cursor.offset(header_size),
         fragment,
         octets: u64::try_from(octets).unwrap_or(u64::MAX),
         tcp_control_bits,

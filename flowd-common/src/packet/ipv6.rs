@@ -46,6 +46,7 @@ pub(super) fn parse<P: PacketBytes + ?Sized>(
         },
         protocol: walk.protocol,
         transport,
+        transport_offset: cursor.offset(walk.ahead),
         fragment: walk.fragment,
         octets: u64::try_from(octets).unwrap_or(u64::MAX),
         tcp_control_bits,

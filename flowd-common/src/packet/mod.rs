@@ -137,6 +137,8 @@ pub struct Packet {
     pub protocol: u8,
     /// Ports, or ICMP type and code.
     pub transport: Transport,
+    /// Where the protocol's own header begins, from the start of the frame.
+    pub transport_offset: usize,
     /// Which part of a fragmented packet it is, if it is one.
     pub fragment: Option<Fragment>,
     /// Octets of layer 3 on the wire, however much was captured.

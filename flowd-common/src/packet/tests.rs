@@ -92,6 +92,7 @@ fn reads_every_field_of_tcp_over_ipv4() {
             source: 1025,
             destination: 443,
         },
+        transport_offset: 34,
         fragment: None,
         octets: 40,
         tcp_control_bits: 0x142,

@@ -202,6 +202,7 @@ mod tests {
                 source: source_port,
                 destination: 53,
             },
+            transport_offset: 20,
             fragment: Some(fragment),
             octets: 1500,
             tcp_control_bits: 0,

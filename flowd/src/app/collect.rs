@@ -1,0 +1,239 @@
+//! `flowd collect`: datagrams -> ring -> archive, a thread a worker, until told to stop.
+
+use super::statistics::StoreStatistics;
+use super::{clock, control, shutdown};
+use crate::archive::Archiver;
+use crate::collect::{Books, DecoderConfig, ListenConfig, TemplateStore, Worker, listen};
+use crate::model::FlowBatch;
+use crate::ring::{Recovery, Ring, RingConfig, ShardWriter, StoreLock};
+use crate::telemetry::{Flag, Throttle};
+use anyhow::{Context, Result};
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use tracing::{error, warn};
+
+/// How often the counters are written to disk.
+const STATISTICS_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the main thread looks at the wish to stop.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// What archiving may take at the end; what is left then stays in the ring for the next start.
+const ARCHIVE_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// What to collect, and where to.
+#[derive(Debug)]
+pub struct Plan {
+    /// Addresses to listen on.
+    pub listen: Vec<SocketAddr>,
+    /// The store's directory.
+    pub store: PathBuf,
+    /// Workers an address.
+    pub worker_count: usize,
+    /// Limits of the ring.
+    pub ring: RingConfig,
+    /// Socket receive buffer, octets.
+    pub receive_buffer_size: usize,
+}
+
+/// What a collector says once it listens.
+#[derive(Debug)]
+pub struct Ready {
+    /// Where it listens.
+    pub addresses: Vec<SocketAddr>,
+    /// Workers in all.
+    pub worker_count: usize,
+    /// What an earlier run had left in the ring.
+    pub recovery: Recovery,
+}
+
+/// What a collector says at its end.
+#[derive(Debug)]
+pub struct Report {
+    /// Datagrams received in this run.
+    pub datagrams: u64,
+    /// Records stored in this run.
+    pub stored: u64,
+    /// Datagrams, data sets and records dropped in this run.
+    pub dropped: u64,
+    /// Blocks that the deadline left in the ring.
+    pub blocks_left: usize,
+}
+
+/// Collects until SIGTERM or SIGINT.
+///
+/// # Errors
+/// If an address cannot be listened on, the store cannot be written, or a worker fails.
+pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
+    let stop = shutdown::on_signal()?;
+    let books = Arc::new(Books::default());
+    let workers = open_sockets(plan, &books)?;
+    let lock = StoreLock::acquire(&plan.store)?;
+    let earlier = StoreStatistics::read(&plan.store)?;
+    let (archiver, floors) = Archiver::open(lock.store())?;
+    let (ring, recovery) = Ring::open(lock, plan.ring, floors)?;
+    let archiver = spawn_archiver(archiver, &ring, &stop)?;
+
+    let addresses = addresses_of(&workers);
+    let worker_count = workers.len();
+    let mut threads = Vec::with_capacity(worker_count);
+    for (shard, worker) in workers.into_iter().enumerate() {
+        threads.push(spawn_worker(shard, worker, &ring, &stop)?);
+    }
+    let statistics = {
+        let (books, ring) = (Arc::clone(&books), Arc::clone(&ring));
+        move || StoreStatistics::now(&earlier, clock::now(), &books, &ring)
+    };
+    serve_statistics(plan, statistics.clone())?;
+    ready(&Ready { addresses, worker_count, recovery });
+
+    watch(plan, &stop, &threads, &statistics);
+    let ended = threads.into_iter().map(join).collect::<Result<Vec<_>>>();
+    let blocks_left = join(archiver)?;
+    statistics().write(&plan.store)?;
+    control::remove(&plan.store);
+    ended?;
+    let counted = books.statistics();
+    Ok(Report {
+        datagrams: counted.datagrams,
+        stored: ring.appended().value(),
+        dropped: counted.dropped() + ring.drops().total(),
+        blocks_left,
+    })
+}
+
+fn open_sockets(plan: &Plan, books: &Arc<Books>) -> Result<Vec<Worker>> {
+    let decoder = DecoderConfig::default();
+    let templates = Arc::new(TemplateStore::new(&decoder));
+    let mut workers = Vec::new();
+    for &address in &plan.listen {
+        let config = ListenConfig {
+            worker_count: plan.worker_count,
+            receive_buffer_size: plan.receive_buffer_size,
+            ..ListenConfig::new(address, clock::now)
+        };
+        workers.append(&mut listen(&config, &templates, books)?);
+    }
+    Ok(workers)
+}
+
+fn addresses_of(workers: &[Worker]) -> Vec<SocketAddr> {
+    let mut addresses: Vec<SocketAddr> = workers.iter().map(Worker::address).collect();
+    addresses.dedup();
+    addresses
+}
+
+fn spawn_worker(
+    shard: usize,
+    mut worker: Worker,
+    ring: &Arc<Ring>,
+    stop: &Arc<Flag>,
+) -> Result<JoinHandle<Result<()>>> {
+    let number = u16::try_from(shard).context("too many workers; use fewer")?;
+    let writer = RefCell::new(Appender {
+        writer: ring.writer(number, clock::now())?,
+        throttle: Throttle::new(Duration::from_secs(10)),
+    });
+    let stop = Arc::clone(stop);
+    let work = move || {
+        let mut sink = |batch: &FlowBatch| writer.borrow_mut().append(batch);
+        let mut idle = || writer.borrow_mut().tick();
+        let received = worker.run(&stop, &mut sink, &mut idle);
+        if received.is_err() {
+            stop.raise();
+        }
+        writer.borrow_mut().writer.seal_all().context("seal the last blocks")?;
+        received.with_context(|| format!("receive on udp://{}", worker.address()))
+    };
+    thread::Builder::new().name(format!("worker-{shard}")).spawn(work).context("start a worker")
+}
+
+/// A shard's writer, with its complaints at a bearable rate.
+struct Appender {
+    writer: ShardWriter,
+    throttle: Throttle,
+}
+
+impl Appender {
+    fn append(&mut self, batch: &FlowBatch) {
+        let outcome = self.writer.append(batch);
+        if outcome.dropped > 0
+            && let Some(suppressed) = self.throttle.pass(Instant::now())
+        {
+            let reason = outcome.error.map_or_else(|| "the ring is full".into(), |e| e.to_string());
+            warn!(records = outcome.dropped, reason, suppressed, "records dropped");
+        }
+    }
+
+    fn tick(&mut self) {
+        if let Err(error) = self.writer.tick(clock::now())
+            && let Some(suppressed) = self.throttle.pass(Instant::now())
+        {
+            warn!(%error, suppressed, "a block cannot be sealed");
+        }
+    }
+}
+
+fn spawn_archiver(
+    mut archiver: Archiver,
+    ring: &Arc<Ring>,
+    stop: &Arc<Flag>,
+) -> Result<JoinHandle<Result<usize>>> {
+    let (ring, stop) = (Arc::clone(ring), Arc::clone(stop));
+    let work = move || {
+        archiver.run(&ring, &stop, clock::now);
+        // Workers seal their last blocks after they have seen the wish to stop.
+        let start = Instant::now();
+        while ring.writer_count() > 0 && start.elapsed() < ARCHIVE_TIME_MAX {
+            thread::sleep(LOOK_INTERVAL);
+        }
+        let in_time = || start.elapsed() < ARCHIVE_TIME_MAX;
+        Ok(archiver.finish(&ring, &in_time))
+    };
+    thread::Builder::new().name("archiver".into()).spawn(work).context("start the archiver")
+}
+
+fn serve_statistics(
+    plan: &Plan,
+    statistics: impl Fn() -> StoreStatistics + Send + 'static,
+) -> Result<()> {
+    control::serve(&plan.store, move |request| match request {
+        "statistics" => serde_json::to_string(&statistics()).ok(),
+        _ => None,
+    })
+}
+
+/// Writes the counters every second until it is time to stop or a worker has ended.
+fn watch(
+    plan: &Plan,
+    stop: &Flag,
+    threads: &[JoinHandle<Result<()>>],
+    statistics: &dyn Fn() -> StoreStatistics,
+) {
+    let mut throttle = Throttle::new(Duration::from_secs(60));
+    let mut written = Instant::now();
+    while !stop.is_raised() {
+        thread::sleep(LOOK_INTERVAL);
+        if threads.iter().any(JoinHandle::is_finished) {
+            stop.raise();
+        }
+        if written.elapsed() >= STATISTICS_INTERVAL {
+            written = Instant::now();
+            if let Err(error) = statistics().write(&plan.store)
+                && throttle.pass(written).is_some()
+            {
+                error!(error = format!("{error:#}"), "the statistics cannot be written");
+            }
+        }
+    }
+}
+
+fn join<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
+    let name = thread.thread().name().unwrap_or("a").to_owned();
+    match thread.join() {
+        Ok(result) => result,
+        Err(_) => anyhow::bail!("thread {name} panicked; please report this"),
+    }
+}

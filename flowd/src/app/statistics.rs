@@ -1,0 +1,87 @@
+//! STORE/statistics.json: what the collectors of a store have counted, over restarts.
+
+use crate::collect::{Books, Statistics};
+use crate::model::time::UnixMillis;
+use crate::ring::{Ring, RingDrop};
+use crate::telemetry::Reason;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+const FILE_NAME: &str = "statistics.json";
+const NEW_NAME: &str = "statistics.json.new";
+
+/// The counters of a store's collectors.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct StoreStatistics {
+    /// When they were read, in milliseconds since 1970.
+    pub(super) at: i64,
+    /// What was received, decoded and dropped before the ring.
+    pub(super) collect: Statistics,
+    /// Records that the ring took.
+    pub(super) appended: u64,
+    /// Records that the ring refused or lost, by reason.
+    pub(super) ring_drops: BTreeMap<String, u64>,
+}
+
+impl StoreStatistics {
+    /// The counters now, on top of those of earlier runs.
+    pub(super) fn now(earlier: &Self, at: UnixMillis, books: &Books, ring: &Ring) -> Self {
+        let mut sum = earlier.clone();
+        sum.at = at.0;
+        sum.collect.add(&books.statistics());
+        sum.appended += ring.appended().value();
+        for (reason, count) in ring.drops().iter().filter(|(_, count)| *count > 0) {
+            *sum.ring_drops.entry(RingDrop::name(reason).to_owned()).or_default() += count;
+        }
+        sum
+    }
+
+    /// What was written last; nothing if the store has had no collector.
+    pub(super) fn read(store: &Path) -> Result<Self> {
+        let path = store.join(FILE_NAME);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self::default());
+            }
+            Err(error) => return Err(error).with_context(|| path.display().to_string()),
+        };
+        serde_json::from_str(&text).with_context(|| {
+            format!("{} is damaged; remove it to count from zero", path.display())
+        })
+    }
+
+    /// Replaces what was written last.
+    pub(super) fn write(&self, store: &Path) -> Result<()> {
+        let text = serde_json::to_string(self).context("statistics as JSON")?;
+        let new = store.join(NEW_NAME);
+        let written = File::create(&new).and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_data()?;
+            fs::rename(&new, store.join(FILE_NAME))
+        });
+        written.with_context(|| format!("write {}", store.join(FILE_NAME).display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_again_and_damage_is_named() {
+        let store = tempfile::tempdir().unwrap();
+        assert_eq!(StoreStatistics::read(store.path()).unwrap(), StoreStatistics::default());
+        let statistics = StoreStatistics { at: 7, appended: 3, ..StoreStatistics::default() };
+        statistics.write(store.path()).unwrap();
+        assert_eq!(StoreStatistics::read(store.path()).unwrap(), statistics);
+        fs::write(store.path().join(FILE_NAME), "{").unwrap();
+        let error = StoreStatistics::read(store.path()).unwrap_err();
+        assert!(error.to_string().contains(FILE_NAME));
+    }
+}

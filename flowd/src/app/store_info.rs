@@ -1,0 +1,88 @@
+//! `flowd store info`: what a store holds, what was dropped and why, who sent it.
+
+use super::control;
+use super::statistics::StoreStatistics;
+use crate::archive::StoreSnapshot;
+use crate::collect::ExporterStatistics;
+use anyhow::{Context, Result};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The state of a store. Counters include those of earlier collectors on it; after a crash those
+/// of up to its last second are missing, while records are counted from what is held.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Info {
+    /// Is a collector at work on it?
+    pub is_collecting: bool,
+    /// Flow records held.
+    pub flow_records: u64,
+    /// Of these in the ring.
+    pub ring_records: u64,
+    /// Of these in the archive.
+    pub archive_records: u64,
+    /// Records of options data held, beside the flow records.
+    pub other_records: u64,
+    /// Octets of the ring's blocks.
+    pub ring_bytes: u64,
+    /// Octets of the archive's segments.
+    pub archive_bytes: u64,
+    /// Octets of indexes.
+    pub index_bytes: u64,
+    /// First and last time of receipt held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub received: Option<(String, String)>,
+    /// Datagrams received.
+    pub datagrams: u64,
+    /// Datagrams that the kernel dropped before flowd could receive them.
+    pub kernel_drops: u64,
+    /// What was dropped, by reason and unit: datagrams, data sets or records.
+    pub drops: BTreeMap<String, u64>,
+    /// Each exporter and domain.
+    pub exporters: Vec<ExporterStatistics>,
+}
+
+/// Reads the state of a store; the counters come from its running collector, if there is one.
+///
+/// # Errors
+/// If there is no store, or it cannot be read.
+pub fn read(store: &Path) -> Result<Info> {
+    let snapshot = StoreSnapshot::open(store)?;
+    let live = control::ask(store, "statistics");
+    let statistics = match &live {
+        Some(text) => serde_json::from_str(text).context("the collector's statistics")?,
+        None => StoreStatistics::read(store)?,
+    };
+    let totals = snapshot.totals();
+    Ok(Info {
+        is_collecting: live.is_some(),
+        flow_records: totals.flow_records,
+        ring_records: totals.ring_records,
+        archive_records: totals.archive_records,
+        other_records: totals.other_records,
+        ring_bytes: totals.ring_bytes,
+        archive_bytes: totals.archive_bytes,
+        index_bytes: totals.index_bytes,
+        received: totals.received.map(|(first, last)| (first.to_string(), last.to_string())),
+        datagrams: statistics.collect.datagrams,
+        kernel_drops: statistics.collect.kernel_drops,
+        drops: drops(&statistics),
+        exporters: statistics.collect.exporters,
+    })
+}
+
+/// All drops under the reason and the unit that was dropped.
+fn drops(statistics: &StoreStatistics) -> BTreeMap<String, u64> {
+    let StoreStatistics { collect, ring_drops, at: _, appended: _ } = statistics;
+    let mut drops = BTreeMap::from([("kernelDatagrams".to_owned(), collect.kernel_drops)]);
+    for (unit, reasons) in [
+        ("Datagrams", &collect.drops),
+        ("Sets", &collect.set_drops),
+        ("Templates", &collect.template_drops),
+        ("Records", ring_drops),
+    ] {
+        drops.extend(reasons.iter().map(|(reason, &count)| (format!("{reason}{unit}"), count)));
+    }
+    drops
+}
