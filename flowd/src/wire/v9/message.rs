@@ -83,6 +83,12 @@ impl MessageEncoder {
         self.count
     }
 
+    /// Octets so far, without the padding of the last FlowSet.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.writer.len()
+    }
+
     /// Adds a template; false if there is no room for it.
     pub fn template(&mut self, record: &TemplateRecord) -> bool {
         self.record(0, record.size(), |writer| record.encode(writer))
