@@ -14,16 +14,18 @@
 
 #![deny(unsafe_code)]
 
-pub mod app;
+pub mod model;
+pub mod wire;
+pub mod probe;
+pub mod flow;
+pub mod export;
+pub mod collect;
+pub mod ring;
 #[cfg(feature = "archive")]
 pub mod archive;
-pub mod cli;
-pub mod collect;
-pub mod export;
-pub mod flow;
-pub mod model;
-pub mod probe;
 pub mod query;
-pub mod ring;
 pub mod telemetry;
-pub mod wire;
+#[cfg(feature = "archive")]
+pub mod app;
+#[cfg(feature = "archive")]
+pub mod cli;

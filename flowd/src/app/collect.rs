@@ -74,7 +74,9 @@ pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
     let earlier = StoreStatistics::read(&plan.store)?;
     let (archiver, floors) = Archiver::open(lock.store())?;
     let (ring, recovery) = Ring::open(lock, plan.ring, floors)?;
-    let archiver = spawn_archiver(archiver, &ring, &stop)?;
+    // Raised once the workers have sealed their last blocks.
+    let sealed = Arc::new(Flag::default());
+    let archiver = spawn_archiver(archiver, &ring, &sealed)?;
 
     let addresses = addresses_of(&workers);
     let worker_count = workers.len();
@@ -90,11 +92,12 @@ pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
     ready(&Ready { addresses, worker_count, recovery });
 
     watch(plan, &stop, &threads, &statistics);
-    let ended = threads.into_iter().map(join).collect::<Result<Vec<_>>>();
+    let ended: Vec<Result<()>> = threads.into_iter().map(join).collect();
+    sealed.raise();
     let blocks_left = join(archiver)?;
     statistics().write(&plan.store)?;
     control::remove(&plan.store);
-    ended?;
+    ended.into_iter().collect::<Result<()>>()?;
     let counted = books.statistics();
     Ok(Report {
         datagrams: counted.datagrams,
@@ -176,21 +179,17 @@ impl Appender {
     }
 }
 
+/// The thread that moves sealed blocks into the archive; it ends with how many are left.
 fn spawn_archiver(
     mut archiver: Archiver,
     ring: &Arc<Ring>,
-    stop: &Arc<Flag>,
+    sealed: &Arc<Flag>,
 ) -> Result<JoinHandle<Result<usize>>> {
-    let (ring, stop) = (Arc::clone(ring), Arc::clone(stop));
+    let (ring, sealed) = (Arc::clone(ring), Arc::clone(sealed));
     let work = move || {
-        archiver.run(&ring, &stop, clock::now);
-        // Workers seal their last blocks after they have seen the wish to stop.
+        archiver.run(&ring, &sealed, clock::now);
         let start = Instant::now();
-        while ring.writer_count() > 0 && start.elapsed() < ARCHIVE_TIME_MAX {
-            thread::sleep(LOOK_INTERVAL);
-        }
-        let in_time = || start.elapsed() < ARCHIVE_TIME_MAX;
-        Ok(archiver.finish(&ring, &in_time))
+        Ok(archiver.finish(&ring, &|| start.elapsed() < ARCHIVE_TIME_MAX)?)
     };
     thread::Builder::new().name("archiver".into()).spawn(work).context("start the archiver")
 }

@@ -10,3 +10,4 @@ pub mod replay;
 mod shutdown;
 mod statistics;
 pub mod store_info;
+mod writer;

@@ -37,6 +37,7 @@ mod listen;
 mod pending;
 mod plan;
 mod session;
+mod sum;
 mod template_cache;
 #[cfg(test)]
 mod tests;

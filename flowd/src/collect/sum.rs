@@ -1,0 +1,141 @@
+//! Statistics of several runs, added up.
+
+use super::books::{ExporterStatistics, Statistics};
+use std::collections::BTreeMap;
+
+/// Data sets that waited for their template when a run ended: no later run knows them.
+const NOT_KEPT: &str = "notKept";
+
+impl Statistics {
+    /// Datagrams and data sets that were not decoded, for whatever reason.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.drops.values().sum::<u64>() + self.set_drops.values().sum::<u64>()
+    }
+
+    /// Adds the counters of a later run. What waited at the end of the earlier one is dropped.
+    pub fn add(&mut self, later: &Self) {
+        let Self {
+            datagrams,
+            octets,
+            datagrams_decoded,
+            drops,
+            kernel_drops,
+            records,
+            sets,
+            sets_decoded,
+            sets_held,
+            set_drops,
+            templates,
+            template_drops,
+            exporters_over_limit,
+            exporters,
+        } = later;
+        if self.sets_held > 0 {
+            *self.set_drops.entry(NOT_KEPT.to_owned()).or_default() += self.sets_held;
+        }
+        self.sets_held = *sets_held;
+        self.datagrams += datagrams;
+        self.octets += octets;
+        self.datagrams_decoded += datagrams_decoded;
+        self.kernel_drops += kernel_drops;
+        self.records += records;
+        self.sets += sets;
+        self.sets_decoded += sets_decoded;
+        self.templates += templates;
+        self.exporters_over_limit += exporters_over_limit;
+        add_by_name(&mut self.drops, drops);
+        add_by_name(&mut self.set_drops, set_drops);
+        add_by_name(&mut self.template_drops, template_drops);
+        let mut known: BTreeMap<_, _> =
+            self.exporters.drain(..).map(|exporter| (key(&exporter), exporter)).collect();
+        for exporter in exporters {
+            known
+                .entry(key(exporter))
+                .and_modify(|sum| sum.add(exporter))
+                .or_insert_with(|| exporter.clone());
+        }
+        self.exporters = known.into_values().collect();
+    }
+}
+
+impl ExporterStatistics {
+    fn add(&mut self, later: &Self) {
+        let Self {
+            address: _,
+            domain: _,
+            protocol: _,
+            messages,
+            records,
+            templates,
+            sequence_gaps,
+            messages_lost,
+            messages_late,
+            messages_repeated,
+            restarts,
+            set_drops,
+        } = later;
+        self.messages += messages;
+        self.records += records;
+        self.templates += templates;
+        self.sequence_gaps += sequence_gaps;
+        self.messages_lost += messages_lost;
+        self.messages_late += messages_late;
+        self.messages_repeated += messages_repeated;
+        self.restarts += restarts;
+        add_by_name(&mut self.set_drops, set_drops);
+    }
+}
+
+fn key(exporter: &ExporterStatistics) -> (std::net::IpAddr, u32, String) {
+    (exporter.address, exporter.domain, exporter.protocol.clone())
+}
+
+fn add_by_name(sums: &mut BTreeMap<String, u64>, later: &BTreeMap<String, u64>) {
+    for (name, count) in later {
+        *sums.entry(name.clone()).or_default() += count;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exporter(domain: u32, messages: u64) -> ExporterStatistics {
+        ExporterStatistics {
+            address: "192.0.2.1".parse().unwrap(),
+            domain,
+            protocol: "netflow-v9".into(),
+            messages,
+            records: 10 * messages,
+            templates: 1,
+            sequence_gaps: 0,
+            messages_lost: 0,
+            messages_late: 0,
+            messages_repeated: 0,
+            restarts: 0,
+            set_drops: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn runs_add_up_by_exporter_and_what_waited_is_dropped() {
+        let mut sum = Statistics {
+            datagrams: 5,
+            sets_held: 2,
+            exporters: vec![exporter(1, 5)],
+            ..Statistics::default()
+        };
+        let later = Statistics {
+            datagrams: 7,
+            sets_held: 1,
+            exporters: vec![exporter(0, 3), exporter(1, 4)],
+            ..Statistics::default()
+        };
+        sum.add(&later);
+        assert_eq!((sum.datagrams, sum.sets_held, sum.set_drops[NOT_KEPT]), (12, 1, 2));
+        assert_eq!(sum.dropped(), 2);
+        let messages: Vec<_> = sum.exporters.iter().map(|e| (e.domain, e.messages)).collect();
+        assert_eq!(messages, [(0, 3), (1, 9)]);
+    }
+}
