@@ -378,7 +378,7 @@ mod tests {
                         if let Some(((deadline, _), _)) = model.first_key_value() {
                             prop_assert!(*deadline > now);
                         }
-                        let index = free.pop().unwrap_or(u32::try_from(model.len()).unwrap());
+                        let index = free.pop().unwrap_or_else(|| u32::try_from(model.len()).unwrap());
                         wheel.arm(index, now + ahead, sequence);
                         model.insert((now + ahead, sequence), index);
                         sequence += 1;

@@ -6,6 +6,7 @@
 use flowd::flow::{Books, Meter, MeterConfig};
 use flowd::model::{Column, FlowRecord, Value};
 use flowd::probe::{CaptureError, CaptureFile};
+use serde_json::{Map, Value as Json, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -38,6 +39,147 @@ fn meter(path: &Path, config: &MeterConfig) -> Metered {
         books,
         error,
     }
+}
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The captures of `test-pcaps`, by name.
+fn test_pcaps() -> Vec<PathBuf> {
+    let directory = workspace().join("test-pcaps");
+    let entries = std::fs::read_dir(directory).expect("test-pcaps is part of the workspace");
+    let mut paths: Vec<_> = entries
+        .map(|entry| entry.expect("a directory that can be read").path())
+        .filter(|path| {
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            matches!(extension, Some("pcap" | "pcapng"))
+        })
+        .collect();
+    paths.sort();
+    paths
+}
+
+fn name(path: &Path) -> &str {
+    path.file_name()
+        .and_then(|name| name.to_str())
+        .expect("test captures have plain names")
+}
+
+fn expected_text(path: &Path, suffix: &str) -> String {
+    let expected = workspace()
+        .join("test-pcaps/expected")
+        .join(format!("{}{suffix}", name(path)));
+    std::fs::read_to_string(&expected)
+        .unwrap_or_else(|error| panic!("{}: {error}", expected.display()))
+}
+
+/// A record as the guide has it in JSON: element names, numbers bare, all else as text.
+fn json_record(record: &FlowRecord) -> Json {
+    let fields: Map<String, Json> = record
+        .present
+        .iter()
+        .filter_map(|column| Some((column, record.value(column)?)))
+        .map(|(column, value)| {
+            let json = match value {
+                Value::Unsigned(number) => json!(number),
+                text => json!(text.to_string()),
+            };
+            (column.name().to_owned(), json)
+        })
+        .collect();
+    Json::Object(fields)
+}
+
+#[test]
+fn test_captures_give_exactly_the_records_that_were_written_down() {
+    let paths = test_pcaps();
+    assert!(paths.len() >= 40, "{} test captures", paths.len());
+    for path in paths {
+        let metered = meter(&path, &MeterConfig::default());
+        let got: Vec<Json> = metered.records.iter().map(json_record).collect();
+        let want: Vec<Json> = expected_text(&path, ".json")
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("a JSON object a line"))
+            .collect();
+        for (index, (got, want)) in got.iter().zip(&want).enumerate() {
+            assert_eq!(got, want, "record {index} of {}", name(&path));
+        }
+        assert_eq!(got.len(), want.len(), "records of {}", name(&path));
+    }
+}
+
+#[test]
+fn test_captures_give_exactly_the_books_that_were_written_down() {
+    for path in test_pcaps() {
+        let Metered { books, error, .. } = meter(&path, &MeterConfig::default());
+        let refused: Map<String, Json> = books
+            .refusals()
+            .map(|(reason, count)| (reason.name().to_owned(), json!(count)))
+            .collect();
+        let mut got = json!({
+            "packetsSeen": books.packets_seen,
+            "accountedPackets": books.accounted.packets,
+            "accountedOctets": books.accounted.octets,
+            "refused": refused,
+        });
+        match error {
+            None => {}
+            Some(CaptureError::Damaged { offset, .. }) => got["damagedAt"] = json!(offset),
+            Some(other) => panic!("{}: {other}", name(&path)),
+        }
+        let want: Json =
+            serde_json::from_str(&expected_text(&path, ".books.json")).expect("one JSON object");
+        assert_eq!(got, want, "{}", name(&path));
+    }
+}
+
+/// What libpcap reads: time in nanoseconds, length on the wire, octets; until its first error.
+fn libpcap_packets(path: &Path) -> Vec<(i64, u32, Vec<u8>)> {
+    let mut capture = pcap::Capture::from_file_with_precision(path, pcap::Precision::Nano)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut packets = Vec::new();
+    while let Ok(packet) = capture.next_packet() {
+        // With this precision the field of microseconds holds nanoseconds.
+        let nanos = packet.header.ts.tv_sec * 1_000_000_000 + packet.header.ts.tv_usec;
+        packets.push((nanos, packet.header.len, packet.data.to_vec()));
+    }
+    packets
+}
+
+#[test]
+fn test_captures_read_as_libpcap_reads_them() {
+    let mut packet_count = 0;
+    for path in test_pcaps() {
+        let mut theirs = libpcap_packets(&path);
+        let file = CaptureFile::open(&path).expect("a file that is there");
+        let packets = file.packets().expect("a capture file");
+        let mut ours: Vec<_> = packets
+            .filter_map(Result::ok)
+            .map(|packet| (packet.time_nanos, packet.wire_size, packet.data.to_vec()))
+            .collect();
+        match name(&path) {
+            // libpcap stops where an interface has another link type than the first.
+            "multi-interface.pcapng" => {
+                assert_eq!((theirs.len(), ours.len()), (1, 4));
+                ours.truncate(theirs.len());
+            }
+            // libpcap stops where a section has another byte order than the first.
+            "multi-section.pcapng" => {
+                assert_eq!((theirs.len(), ours.len()), (1, 2));
+                ours.truncate(theirs.len());
+            }
+            // libpcap gives 1970 to a simple packet, which has no time.
+            "old-blocks.pcapng" => {
+                assert_eq!((theirs[1].0, ours[1].0), (0, ours[0].0));
+                theirs[1].0 = ours[1].0;
+            }
+            _ => {}
+        }
+        assert_eq!(ours, theirs, "{}", name(&path));
+        packet_count += ours.len();
+    }
+    assert!(packet_count > 20_000, "{packet_count} packets");
 }
 
 fn number(record: &FlowRecord, column: Column) -> Option<u64> {

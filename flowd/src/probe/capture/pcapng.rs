@@ -154,7 +154,7 @@ impl<'a> PcapngReader<'a> {
             self.order = section_byte_order(rest)?;
         }
         let leading = self.order.u32([*l0, *l1, *l2, *l3]);
-        if leading < BLOCK_SIZE_MIN || leading % 4 != 0 {
+        if leading < BLOCK_SIZE_MIN || !leading.is_multiple_of(4) {
             return Err(Damage::BlockSize {
                 block_type,
                 size: leading,
@@ -180,8 +180,7 @@ impl<'a> PcapngReader<'a> {
 
     /// Magic, version, length of the section, options.
     fn begin_section(&mut self, block: &Block<'_>) -> Result<(), Damage> {
-        let too_short = block.too_short();
-        let [a0, a1, i0, i1] = array_at(block.body, 4).ok_or(too_short)?;
+        let [a0, a1, i0, i1] = array_at(block.body, 4).ok_or_else(|| block.too_short())?;
         let (major, minor) = (self.order.u16([a0, a1]), self.order.u16([i0, i1]));
         if major != 1 {
             return Err(Damage::SectionVersion { major, minor });
@@ -200,7 +199,8 @@ impl<'a> PcapngReader<'a> {
                 count_max: INTERFACE_COUNT_MAX,
             });
         }
-        let [l0, l1, _, _, s0, s1, s2, s3] = array_at(block.body, 0).ok_or(block.too_short())?;
+        let [l0, l1, _, _, s0, s1, s2, s3] =
+            array_at(block.body, 0).ok_or_else(|| block.too_short())?;
         let options = block.body.get(8..).unwrap_or_default();
         self.interfaces.push(Interface {
             link_type: LinkType::from_number(u32::from(self.order.u16([l0, l1]))),
@@ -295,7 +295,7 @@ impl<'a> PcapngReader<'a> {
     fn interface(&self, number: u32) -> Result<&Interface, Damage> {
         self.interfaces
             .get(size(number))
-            .ok_or(Damage::UnknownInterface {
+            .ok_or_else(|| Damage::UnknownInterface {
                 interface: number,
                 count: self.interfaces.len(),
             })
@@ -323,10 +323,11 @@ fn packet_data(data: &[u8], captured: u32, snaplen: u32) -> Result<&[u8], Damage
             size_max,
         });
     }
-    data.get(..size(captured)).ok_or(Damage::PacketBeyondBlock {
-        size: size(captured),
-        left: data.len(),
-    })
+    data.get(..size(captured))
+        .ok_or_else(|| Damage::PacketBeyondBlock {
+            size: size(captured),
+            left: data.len(),
+        })
 }
 
 /// The byte order of a section by its magic.
@@ -340,7 +341,7 @@ fn section_byte_order(block: &[u8]) -> Result<ByteOrder, Damage> {
     [ByteOrder::Little, ByteOrder::Big]
         .into_iter()
         .find(|order| order.u32(magic) == BYTE_ORDER_MAGIC)
-        .ok_or(Damage::ByteOrderMagic {
+        .ok_or_else(|| Damage::ByteOrderMagic {
             magic: u32::from_be_bytes(magic),
         })
 }

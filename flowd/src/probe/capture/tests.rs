@@ -329,7 +329,11 @@ fn says_what_is_damaged_and_where() {
         damage(&pcap[..20]),
         (0, 0, Damage::HeaderCut { size: 24, left: 20 })
     );
+}
 
+#[test]
+fn says_which_block_is_damaged_and_where() {
+    let writer = BOTH[0];
     let start = [writer.section(), writer.interface(1, 0, &[])].concat();
     let with = |block: &[u8]| damage(&[&start[..], block].concat());
     let offset = 48;
