@@ -234,7 +234,7 @@ pub(super) mod heap {
 
     use super::super::sync::HeapU64;
     #[cfg(flowd_loom)]
-    use super::Shadow;
+    use super::super::sync::Shadow;
     use super::{Area, HEAD_SIZE, Ordering, ReadStorage, WriteStorage};
     use std::cell::UnsafeCell;
     use std::io;
@@ -295,13 +295,17 @@ pub(super) mod heap {
 
     /// A reader of a block on the heap.
     #[derive(Clone)]
-    pub(super) struct HeapReader(Arc<Heap>);
+    pub(in crate::ring) struct HeapReader(Arc<Heap>);
 
     /// The writer of a block on the heap.
-    pub(super) struct HeapWriter(Arc<Heap>);
+    pub(in crate::ring) struct HeapWriter(Arc<Heap>);
 
     /// A block on the heap: its writer, and a reader to clone.
-    pub(super) fn heap_block(head: Vec<u8>, size: usize, words: usize) -> (HeapWriter, HeapReader) {
+    pub(in crate::ring) fn heap_block(
+        head: Vec<u8>,
+        size: usize,
+        words: usize,
+    ) -> (HeapWriter, HeapReader) {
         assert_eq!(head.len(), HEAD_SIZE);
         let heap = Arc::new(Heap {
             octets: (0..size.div_ceil(8)).map(|_| UnsafeCell::new(0)).collect(),

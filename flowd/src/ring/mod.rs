@@ -71,9 +71,12 @@ mod kill_tests;
 #[cfg(all(test, flowd_loom))]
 mod loom_tests;
 #[cfg(test)]
+#[cfg_attr(flowd_loom, expect(dead_code, reason = "the models use a part of it"))]
 pub(crate) mod sample;
 #[cfg(all(test, not(flowd_loom)))]
 mod tests;
+#[cfg(all(test, not(flowd_loom)))]
+mod writer_tests;
 
 pub use block::{Block, BlockRun};
 pub use blocks::{Ring, RingConfig, SealedBlock, WhenFull};

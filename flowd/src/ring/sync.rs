@@ -5,9 +5,9 @@
 
 pub(super) use std::sync::atomic::{AtomicU64 as MappedU64, Ordering, fence};
 
-#[cfg(flowd_loom)]
+#[cfg(all(test, flowd_loom))]
 pub(super) use loom::cell::UnsafeCell as Shadow;
-#[cfg(flowd_loom)]
+#[cfg(all(test, flowd_loom))]
 pub(super) use loom::sync::atomic::AtomicU64 as HeapU64;
 #[cfg(all(test, not(flowd_loom)))]
 pub(super) use std::sync::atomic::AtomicU64 as HeapU64;
