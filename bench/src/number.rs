@@ -12,16 +12,12 @@ pub fn parse_count(text: &str) -> Result<u64, String> {
     };
     let wrong = |_| format!("`{text}` is not a count; write 5000, 200k, 20M or 1G");
     let number: u64 = digits.parse().map_err(wrong)?;
-    number
-        .checked_mul(factor)
-        .ok_or_else(|| format!("`{text}` is too large"))
+    number.checked_mul(factor).ok_or_else(|| format!("`{text}` is too large"))
 }
 
 /// A time with a suffix ms, s or m.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let wrong = || format!("`{text}` is not a time; write 500ms, 10s or 2m");
     let number: u64 = text[..end].parse().map_err(|_| wrong())?;
     match &text[end..] {

@@ -57,19 +57,11 @@ struct Exporter {
 
 /// Sends the load.
 pub fn run(load: &Load) -> Result<Sent> {
-    let local = if load.collector.is_ipv4() {
-        "127.0.0.1:0"
-    } else {
-        "[::1]:0"
-    };
+    let local = if load.collector.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
     let mut exporters = (0..load.exporters.max(1))
         .map(|domain| {
             let socket = UdpSocket::bind(local).context("open a UDP socket")?;
-            Ok(Exporter {
-                socket,
-                domain,
-                sequence: 0,
-            })
+            Ok(Exporter { socket, domain, sequence: 0 })
         })
         .collect::<Result<Vec<_>>>()?;
     let mut sent = Sent {
@@ -85,9 +77,7 @@ pub fn run(load: &Load) -> Result<Sent> {
     let start = Instant::now();
     let mut turn = 0;
     while sent.flows < load.flows {
-        let due = load
-            .rate
-            .map_or(load.flows, |rate| due_at(rate, start.elapsed()));
+        let due = load.rate.map_or(load.flows, |rate| due_at(rate, start.elapsed()));
         let due = due.min(load.flows);
         if due <= sent.flows {
             std::thread::sleep(TICK);
@@ -96,8 +86,7 @@ pub fn run(load: &Load) -> Result<Sent> {
         if let Some(rate) = load.rate {
             let wanted = Duration::from_secs_f64(sent.flows as f64 / rate as f64);
             let late = start.elapsed().saturating_sub(wanted);
-            sent.lateness
-                .saturating_record(u64::try_from(late.as_micros()).unwrap_or(u64::MAX));
+            sent.lateness.saturating_record(u64::try_from(late.as_micros()).unwrap_or(u64::MAX));
         }
         let exporter = &mut exporters[turn];
         turn = (turn + 1) % load.exporters.max(1) as usize;
@@ -130,9 +119,7 @@ impl Burst {
 
     /// Encodes up to a burst of the flows that are due.
     fn fill(&mut self, load: &Load, exporter: &mut Exporter, mut due: u64, sent: &mut Sent) {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let unix_seconds = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
         self.filled = 0;
         while due > 0 && self.filled < BURST_MAX {
@@ -151,15 +138,8 @@ impl Burst {
                 sequence: exporter.sequence,
                 domain: exporter.domain,
             };
-            let with_template = exporter
-                .sequence
-                .is_multiple_of(load.template_interval.max(1));
-            v9::encode(
-                &mut self.datagrams[self.filled],
-                header,
-                with_template,
-                &self.flows,
-            );
+            let with_template = exporter.sequence.is_multiple_of(load.template_interval.max(1));
+            v9::encode(&mut self.datagrams[self.filled], header, with_template, &self.flows);
             exporter.sequence = exporter.sequence.wrapping_add(1);
             self.filled += 1;
             due -= count;
@@ -178,10 +158,8 @@ impl Burst {
                 iov_len: datagram.len(),
             })
             .collect();
-        let mut messages: Vec<libc::mmsghdr> = vectors
-            .iter_mut()
-            .map(|vector| message(&mut address, vector))
-            .collect();
+        let mut messages: Vec<libc::mmsghdr> =
+            vectors.iter_mut().map(|vector| message(&mut address, vector)).collect();
         let (mut done, mut retries) = (0, 0);
         while done < messages.len() {
             let rest = &mut messages[done..];
@@ -221,17 +199,11 @@ impl From<SocketAddr> for SocketAddress {
                 let ipv4 = libc::sockaddr_in {
                     sin_family: libc::AF_INET as u16,
                     sin_port: address.port().to_be(),
-                    sin_addr: libc::in_addr {
-                        s_addr: u32::from_ne_bytes(address.ip().octets()),
-                    },
+                    sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(address.ip().octets()) },
                     sin_zero: [0; 8],
                 };
                 // SAFETY: a sockaddr_in6 is larger than a sockaddr_in and aligned as strictly.
-                unsafe {
-                    std::ptr::from_mut(&mut storage)
-                        .cast::<libc::sockaddr_in>()
-                        .write(ipv4)
-                };
+                unsafe { std::ptr::from_mut(&mut storage).cast::<libc::sockaddr_in>().write(ipv4) };
                 size_of::<libc::sockaddr_in>()
             }
             SocketAddr::V6(address) => {
@@ -242,10 +214,7 @@ impl From<SocketAddr> for SocketAddress {
                 size_of::<libc::sockaddr_in6>()
             }
         };
-        Self {
-            storage,
-            size: size as u32,
-        }
+        Self { storage, size: size as u32 }
     }
 }
 

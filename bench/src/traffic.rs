@@ -2,10 +2,7 @@
 
 /// A flow as a router would have seen it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(
-    missing_docs,
-    reason = "the fields are the Information Elements of their names"
-)]
+#[expect(missing_docs, reason = "the fields are the Information Elements of their names")]
 pub struct Flow {
     pub source_address: u32,
     pub destination_address: u32,
@@ -91,11 +88,8 @@ pub fn flow(seed: u64, index: u64) -> Flow {
     let packets = draws.heavy(16);
     let octets = packets.saturating_mul(40 + draws.below(1_400) as u32);
     let upstream = draws.below(2) == 0;
-    let (client_port, service_port) = if protocol == 1 {
-        (0, 0x0800)
-    } else {
-        (client_port, service_port)
-    };
+    let (client_port, service_port) =
+        if protocol == 1 { (0, 0x0800) } else { (client_port, service_port) };
     let network_as = 64_496 + network % 900;
     let (source, destination) = if upstream {
         ((client, client_port), (server, service_port))
@@ -139,10 +133,7 @@ mod tests {
 
     #[test]
     fn shares_add_up() {
-        assert_eq!(
-            SERVICES.iter().map(|(_, _, share)| share).sum::<u32>(),
-            1000
-        );
+        assert_eq!(SERVICES.iter().map(|(_, _, share)| share).sum::<u32>(), 1000);
     }
 
     #[test]
@@ -154,9 +145,7 @@ mod tests {
 
     #[test]
     fn volumes_are_heavy_tailed_and_whole() {
-        let packets: Vec<u64> = (0..100_000)
-            .map(|i| u64::from(flow(1, i).packets))
-            .collect();
+        let packets: Vec<u64> = (0..100_000).map(|i| u64::from(flow(1, i).packets)).collect();
         let ones = packets.iter().filter(|&&p| p == 1).count();
         assert!((40_000..60_000).contains(&ones), "{ones}");
         assert!(packets.iter().any(|&p| p > 10_000));

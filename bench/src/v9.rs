@@ -65,12 +65,7 @@ pub fn encode(out: &mut Vec<u8>, header: Header, with_template: bool, flows: &[F
     let count = flows.len() as u16 + u16::from(with_template);
     out.extend_from_slice(&9_u16.to_be_bytes());
     out.extend_from_slice(&count.to_be_bytes());
-    for word in [
-        header.uptime_millis,
-        header.unix_seconds,
-        header.sequence,
-        header.domain,
-    ] {
+    for word in [header.uptime_millis, header.unix_seconds, header.sequence, header.domain] {
         out.extend_from_slice(&word.to_be_bytes());
     }
     if with_template {
@@ -90,16 +85,8 @@ pub fn encode(out: &mut Vec<u8>, header: Header, with_template: bool, flows: &[F
 }
 
 fn encode_template(out: &mut Vec<u8>) {
-    let words = [
-        0,
-        TEMPLATE_SET_SIZE as u16,
-        TEMPLATE_ID,
-        FIELDS.len() as u16,
-    ];
-    for word in words
-        .into_iter()
-        .chain(FIELDS.into_iter().flat_map(|(id, size)| [id, size]))
-    {
+    let words = [0, TEMPLATE_SET_SIZE as u16, TEMPLATE_ID, FIELDS.len() as u16];
+    for word in words.into_iter().chain(FIELDS.into_iter().flat_map(|(id, size)| [id, size])) {
         out.extend_from_slice(&word.to_be_bytes());
     }
 }
@@ -134,15 +121,8 @@ mod tests {
 
     #[test]
     fn a_datagram_s_sets_fill_it_exactly() {
-        let flows: Vec<Flow> = (0..RECORDS_MAX as u64)
-            .map(|i| traffic::flow(1, i))
-            .collect();
-        let header = Header {
-            unix_seconds: 1,
-            uptime_millis: 2,
-            sequence: 3,
-            domain: 4,
-        };
+        let flows: Vec<Flow> = (0..RECORDS_MAX as u64).map(|i| traffic::flow(1, i)).collect();
+        let header = Header { unix_seconds: 1, uptime_millis: 2, sequence: 3, domain: 4 };
         let mut out = Vec::new();
         encode(&mut out, header, true, &flows);
         assert!(out.len() <= DATAGRAM_SIZE_MAX);

@@ -108,7 +108,8 @@ fn two_million_flows_at_200_k_a_second_are_all_stored() {
     let store = folder.path().join("store");
     let port = free_port();
     let collector = Collector::start(&store, port);
-    let sent = json_of(loadgen(port).args(["--rate", "200k", "--duration", "10s", "--exporters", "4"]));
+    let sent =
+        json_of(loadgen(port).args(["--rate", "200k", "--duration", "10s", "--exporters", "4"]));
     assert_eq!(sent["flows"], 2_000_000);
     wait_until("all flows are stored", || summary(&store)["deltaFlowCount"] == sent["flows"]);
     assert_books(&store, &sent);
@@ -122,9 +123,8 @@ fn assert_books(store: &Path, sent: &Value) {
     assert_eq!(stored["deltaFlowCount"], sent["flows"]);
     assert_eq!(stored["packetDeltaCount"], sent["packets"]);
     assert_eq!(stored["octetDeltaCount"], sent["octets"]);
-    let info = json_of(
-        Command::new(flowd()).args(["store", "info", "-o", "json", "--store"]).arg(store),
-    );
+    let info =
+        json_of(Command::new(flowd()).args(["store", "info", "-o", "json", "--store"]).arg(store));
     assert_eq!(info["flowRecords"], sent["flows"], "{info}");
     for exporter in info["exporters"].as_array().unwrap() {
         assert_eq!(exporter["sequenceGaps"], 0, "{info}");
@@ -150,10 +150,8 @@ fn stretches(store: &Path) -> Vec<Stretch> {
         }
     }
     // One record a place in its datagram: nothing is there twice.
-    let places = rows_of(
-        store,
-        &["-a", "exportSequenceNumber,exportRecordIndex", "-s", "flows", "-n", "1"],
-    );
+    let places =
+        rows_of(store, &["-a", "exportSequenceNumber,exportRecordIndex", "-s", "flows", "-n", "1"]);
     assert_eq!(places[0]["deltaFlowCount"], 1, "a record is stored twice");
     stretches
 }
@@ -181,7 +179,10 @@ fn after_kill_nine_a_restart_finds_every_record_that_was_received() {
     let sent: Value = serde_json::from_slice(&output.stdout).unwrap();
     let last = sent["datagrams"].as_u64().unwrap() - 1;
     wait_until("the last datagram is stored", || {
-        let newest = rows_of(&store, &["-a", "exportSequenceNumber", "-s", "exportSequenceNumber", "-n", "1"]);
+        let newest = rows_of(
+            &store,
+            &["-a", "exportSequenceNumber", "-s", "exportSequenceNumber", "-n", "1"],
+        );
         newest.first().is_some_and(|row| row["exportSequenceNumber"] == last)
     });
     collector.terminate();

@@ -63,9 +63,7 @@ mod tests {
     fn indexes_follow_the_order_and_names_differ() {
         for (index, reason) in DropReason::ALL.iter().enumerate() {
             assert_eq!(reason.index(), index);
-            let same_name = DropReason::ALL
-                .iter()
-                .filter(|other| other.name() == reason.name());
+            let same_name = DropReason::ALL.iter().filter(|other| other.name() == reason.name());
             assert_eq!(same_name.count(), 1, "{}", reason.name());
         }
     }

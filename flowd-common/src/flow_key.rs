@@ -36,10 +36,7 @@ impl Transport {
     pub const fn to_key(self) -> (TransportKind, u16, u16) {
         match self {
             Self::None => (TransportKind::NONE, 0, 0),
-            Self::Ports {
-                source,
-                destination,
-            } => (TransportKind::PORTS, source, destination),
+            Self::Ports { source, destination } => (TransportKind::PORTS, source, destination),
             Self::Icmp { type_code } => (TransportKind::ICMP, 0, type_code),
         }
     }

@@ -54,18 +54,12 @@ pub(crate) fn account<P: PacketBytes>(
     let mut counters = FlowCounters::of_packet(&packet, observation.time_nanos);
     // A super-packet stands for what the wire carries: every segment has the headers again.
     counters.packets = observation.segments.max(1);
-    let repeated = counters
-        .packets
-        .wrapping_sub(1)
-        .wrapping_mul(observation.header_octets);
+    let repeated = counters.packets.wrapping_sub(1).wrapping_mul(observation.header_octets);
     counters.octets = counters.octets.wrapping_add(repeated);
     let first = FirstPacket::of_packet(&packet);
     let (transport_kind, source_port, destination_port) = packet.transport.to_key();
     match packet.addresses {
-        Addresses::V4 {
-            source,
-            destination,
-        } => Account::V4(Delta {
+        Addresses::V4 { source, destination } => Account::V4(Delta {
             key: FlowKeyV4 {
                 source_address: source,
                 destination_address: destination,
@@ -80,10 +74,7 @@ pub(crate) fn account<P: PacketBytes>(
             counters,
             first,
         }),
-        Addresses::V6 {
-            source,
-            destination,
-        } => Account::V6(Delta {
+        Addresses::V6 { source, destination } => Account::V6(Delta {
             key: FlowKeyV6 {
                 source_address: source,
                 destination_address: destination,
@@ -130,31 +121,17 @@ mod tests {
         let Account::V4(delta) = account(LinkType::RawIp, &&UDP[..], &SEEN) else {
             panic!("an IPv4 packet goes to the IPv4 map");
         };
-        let FlowKeyV4 {
-            interface,
-            destination_port,
-            direction,
-            ..
-        } = delta.key;
-        assert_eq!(
-            (interface, destination_port, direction),
-            (3, 53, Direction::EGRESS)
-        );
+        let FlowKeyV4 { interface, destination_port, direction, .. } = delta.key;
+        assert_eq!((interface, destination_port, direction), (3, 53, Direction::EGRESS));
         assert_eq!(delta.counters.first_seen_nanos, 5);
         assert_eq!(octets(&SEEN), (1, 28));
     }
 
     #[test]
     fn a_super_packet_counts_as_its_segments() {
-        let three = Observation {
-            segments: 3,
-            ..SEEN
-        };
+        let three = Observation { segments: 3, ..SEEN };
         assert_eq!(octets(&three), (3, 28 + 2 * 28));
-        let unknown = Observation {
-            segments: 0,
-            ..SEEN
-        };
+        let unknown = Observation { segments: 0, ..SEEN };
         assert_eq!(octets(&unknown), (1, 28));
     }
 

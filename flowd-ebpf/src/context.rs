@@ -21,11 +21,7 @@ impl PacketContext {
     /// # Safety
     /// All octets from `data` to `data_end` can be read for as long as this value is used.
     pub(crate) const unsafe fn new(data: *const u8, data_end: *const u8, wire_size: usize) -> Self {
-        Self {
-            data,
-            data_end,
-            wire_size,
-        }
+        Self { data, data_end, wire_size }
     }
 }
 

@@ -42,7 +42,4 @@ const _: () = assert!(FLOW_MAPS_SIZE <= 40 << 20, "at most 40 MiB");
 /// Counters of refused packets: one for each reason, on each CPU.
 pub(crate) const DROP_COUNTER_COUNT: usize = DropReason::COUNT;
 
-const _: () = assert!(
-    DROP_COUNTER_COUNT * size_of::<u64>() <= 4096,
-    "one page on each CPU"
-);
+const _: () = assert!(DROP_COUNTER_COUNT * size_of::<u64>() <= 4096, "one page on each CPU");

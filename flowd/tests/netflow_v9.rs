@@ -58,19 +58,9 @@ fn with_ports(mut record: FlowRecord, source: u16, destination: u16, flags: u16)
 /// Flows of every kind that metering makes, `count` in all.
 fn flows(count: u16) -> Vec<FlowRecord> {
     let one = |number: u16| match number % 6 {
-        0 => with_ports(
-            flow(number, "192.0.2.1", "198.51.100.2", 6),
-            40_000,
-            443,
-            0x1b,
-        ),
+        0 => with_ports(flow(number, "192.0.2.1", "198.51.100.2", 6), 40_000, 443, 0x1b),
         1 => with_ports(flow(number, "192.0.2.3", "198.51.100.4", 17), 53, 1_024, 0),
-        2 => with_ports(
-            flow(number, "2001:db8::1", "2001:db8::2", 6),
-            50_000,
-            22,
-            0x12,
-        ),
+        2 => with_ports(flow(number, "2001:db8::1", "2001:db8::2", 6), 50_000, 22, 0x12),
         3 => {
             let mut record = flow(number, "192.0.2.5", "198.51.100.6", 1);
             record.icmp_type_code_ipv4 = 0x0301;
@@ -106,17 +96,12 @@ fn export_and_decode(
     configure: impl FnOnce(&mut ExporterConfig),
 ) -> (Vec<FlowRecord>, Statistics) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket
-        .set_read_timeout(Some(Duration::from_millis(200)))
-        .unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     let mut config = ExporterConfig::new(vec![socket.local_addr().unwrap()], BOOT);
     configure(&mut config);
     let mut exporter = Exporter::new(&config).unwrap();
 
-    let decoder_config = DecoderConfig {
-        with_collection_time: false,
-        ..DecoderConfig::default()
-    };
+    let decoder_config = DecoderConfig { with_collection_time: false, ..DecoderConfig::default() };
     let books = Arc::new(Books::default());
     let store = Arc::new(TemplateStore::new(&decoder_config));
     let mut decoder = Decoder::new(&decoder_config, store, Arc::clone(&books));
@@ -143,10 +128,7 @@ fn export_and_decode(
     exporter.flush(UnixMillis(BEGIN + 120_777));
     receive(true);
     let statistics = exporter.statistics();
-    assert_eq!(
-        statistics[0].exported.records,
-        u64::try_from(records.len()).unwrap()
-    );
+    assert_eq!(statistics[0].exported.records, u64::try_from(records.len()).unwrap());
     assert!(statistics[0].not_sent.is_empty());
     (decoded, books.statistics())
 }
@@ -179,11 +161,7 @@ fn what_is_exported_is_collected() {
     let mut records = flows(5_000);
     for (number, record) in records.iter_mut().enumerate().step_by(9) {
         record.extras = vec![
-            extra(
-                ie::PEN_PROCESS,
-                168,
-                &u32::try_from(number).unwrap().to_be_bytes(),
-            ),
+            extra(ie::PEN_PROCESS, 168, &u32::try_from(number).unwrap().to_be_bytes()),
             extra(0, 82, b"eth0\0\0\0\0"),
         ];
     }
@@ -194,29 +172,15 @@ fn what_is_exported_is_collected() {
         assert_eq!(decoded, record, "record {number}");
     }
     let exporter = &statistics.exporters[0];
-    assert_eq!(
-        (
-            exporter.sequence_gaps,
-            exporter.restarts,
-            exporter.messages_lost
-        ),
-        (0, 0, 0)
-    );
-    assert_eq!(
-        (exporter.messages, exporter.records),
-        (statistics.datagrams, 5_000)
-    );
+    assert_eq!((exporter.sequence_gaps, exporter.restarts, exporter.messages_lost), (0, 0, 0));
+    assert_eq!((exporter.messages, exporter.records), (statistics.datagrams, 5_000));
     assert_eq!(statistics.sets, statistics.sets_decoded);
     assert!(statistics.drops.is_empty() && statistics.template_drops.is_empty());
 }
 
 fn extra(enterprise: u32, id: u16, value: &[u8]) -> Extra {
     Extra {
-        spec: ExtraSpec {
-            enterprise,
-            id,
-            length: u16::try_from(value.len()).unwrap(),
-        },
+        spec: ExtraSpec { enterprise, id, length: u16::try_from(value.len()).unwrap() },
         value: value.to_vec(),
     }
 }
@@ -224,29 +188,20 @@ fn extra(enterprise: u32, id: u16, value: &[u8]) -> Extra {
 #[test]
 fn sampling_is_told_as_options_data() {
     let (decoded, _) = export_and_decode(&flows(10), |config| {
-        config.sampling = Some(Sampling {
-            interval: NonZeroU32::new(64).unwrap(),
-        });
+        config.sampling = Some(Sampling { interval: NonZeroU32::new(64).unwrap() });
     });
     assert_eq!(decoded.len(), 11);
     let options = &decoded[0];
     assert_eq!(options.record_type, RecordType::Options);
     assert_eq!(
         options.extras,
-        [
-            extra(ie::PEN_V9_SCOPE, 1, &[0; 4]),
-            extra(0, 34, &[0, 0, 0, 64]),
-            extra(0, 35, &[2]),
-        ]
+        [extra(ie::PEN_V9_SCOPE, 1, &[0; 4]), extra(0, 34, &[0, 0, 0, 64]), extra(0, 35, &[2]),]
     );
 }
 
 #[test]
 fn records_for_a_collector_that_is_not_there_are_not_called_exported() {
-    let closed = UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut exporter = Exporter::new(&ExporterConfig::new(vec![closed], BOOT)).unwrap();
     let records = flows(500);
     exporter.export(&records, UnixMillis(BEGIN));
@@ -296,12 +251,7 @@ impl Nfcapd {
         let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap();
         let dump = Command::new("nfdump")
             .env("TZ", "UTC")
-            .args([
-                "-R",
-                self.folder.path().join("flows").to_str().unwrap(),
-                "-o",
-                "json",
-            ])
+            .args(["-R", self.folder.path().join("flows").to_str().unwrap(), "-o", "json"])
             .output()
             .unwrap();
         let flows = serde_json::from_slice(&dump.stdout).unwrap_or_default();
@@ -311,19 +261,13 @@ impl Nfcapd {
 
 #[test]
 fn nfcapd_reads_the_same_flows_without_complaint() {
-    let port = UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let Some(nfcapd) = Nfcapd::start(port) else {
         println!("skipped: nfdump is not installed");
         return;
     };
     let mut config = ExporterConfig::new(vec![SocketAddr::from(([127, 0, 0, 1], port))], BOOT);
-    config.pace = Pace::AsTaken {
-        remote_rate: NonZeroU32::MIN,
-    };
+    config.pace = Pace::AsTaken { remote_rate: NonZeroU32::MIN };
     let mut exporter = Exporter::new(&config).unwrap();
     let records = flows(3_000);
     exporter.export(&records, UnixMillis(BEGIN + 40_000));
@@ -353,14 +297,8 @@ fn nfcapd_reads_the_same_flows_without_complaint() {
         assert_eq!(zulu("first"), time(record.flow_start_milliseconds));
         assert_eq!(zulu("last"), time(record.flow_end_milliseconds));
         if record.present.contains(Column::SourceTransportPort) {
-            assert_eq!(
-                number("src_port"),
-                Some(record.source_transport_port.into())
-            );
-            assert_eq!(
-                number("dst_port"),
-                Some(record.destination_transport_port.into())
-            );
+            assert_eq!(number("src_port"), Some(record.source_transport_port.into()));
+            assert_eq!(number("dst_port"), Some(record.destination_transport_port.into()));
         } else {
             let icmp = record.icmp_type_code_ipv4 | record.icmp_type_code_ipv6;
             assert_eq!(number("icmp_type"), Some((icmp >> 8).into()));

@@ -13,9 +13,8 @@ const GENERATED: &str = "flowd/src/model/ie_generated.rs";
 
 /// Writes the generated table, or with `check` fails if it differs from what stands there.
 pub(crate) fn run(check: bool) -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .context("xtask lies in the workspace")?;
+    let root =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
     let table = std::fs::read_to_string(root.join(TABLE)).context(TABLE)?;
     let source = generate(&table)?;
     let path = root.join(GENERATED);
@@ -50,11 +49,7 @@ fn generate(table: &str) -> Result<String> {
         if let [first, second] = pair
             && (first.enterprise, first.id) == (second.enterprise, second.id)
         {
-            bail!(
-                "{TABLE}: element {}:{} stands twice",
-                first.enterprise,
-                first.id
-            );
+            bail!("{TABLE}: element {}:{} stands twice", first.enterprise, first.id);
         }
     }
     let mut source = String::from(
@@ -64,11 +59,7 @@ fn generate(table: &str) -> Result<String> {
     );
     for row in &rows {
         let (enterprise, id) = (row.enterprise, row.id);
-        writeln!(
-            source,
-            "    e({enterprise}, {id}, {:?}, T::{}),",
-            row.name, row.variant
-        )?;
+        writeln!(source, "    e({enterprise}, {id}, {:?}, T::{}),", row.name, row.variant)?;
     }
     source.push_str("];\n");
     Ok(source)
@@ -122,11 +113,7 @@ mod tests {
         let lines: Vec<&str> = source.lines().skip(4).collect();
         assert_eq!(
             lines,
-            [
-                "    e(0, 7, \"a\", T::Unsigned),",
-                "    e(9, 2, \"b\", T::String),",
-                "];"
-            ]
+            ["    e(0, 7, \"a\", T::Unsigned),", "    e(9, 2, \"b\", T::String),", "];"]
         );
     }
 

@@ -65,9 +65,12 @@ pub(crate) fn run() -> Result<()> {
     let archived = summary(&flowd, &store)?;
 
     println!("\nbooks          packets       octets");
-    for (name, volume) in
-        [("in the pcap", captured), ("exported", exported), ("stored", stored), ("archived", archived)]
-    {
+    for (name, volume) in [
+        ("in the pcap", captured),
+        ("exported", exported),
+        ("stored", stored),
+        ("archived", archived),
+    ] {
         println!("{name:<11} {:>10} {:>12}", volume.packets, volume.octets);
     }
     ensure!(captured == exported && exported == stored && stored == archived, "the books differ");
@@ -141,7 +144,8 @@ fn replay(flowd: &Path, capture: &Path, address: &str) -> Result<Volume> {
 }
 
 fn number_before(line: &str, unit: &str) -> Result<u64> {
-    let words: Vec<&str> = line.split([' ', ',', '(', ')']).filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> =
+        line.split([' ', ',', '(', ')']).filter(|word| !word.is_empty()).collect();
     let at = words.iter().position(|word| *word == unit);
     let number = at.and_then(|at| words.get(at.checked_sub(1)?)).copied();
     number.context("a number before its unit")?.parse().context("a number")
@@ -187,7 +191,8 @@ fn count_capture(capture: &Path) -> Result<Volume> {
     let mut volume = Volume::default();
     let mut rest = file.get(FILE_HEADER_SIZE..).context("a whole file header")?;
     while let Some((header, after)) = rest.split_first_chunk::<PACKET_HEADER_SIZE>() {
-        let size = usize::try_from(u32::from_le_bytes([header[8], header[9], header[10], header[11]]))?;
+        let size =
+            usize::try_from(u32::from_le_bytes([header[8], header[9], header[10], header[11]]))?;
         let (frame, next) = after.split_at_checked(size).context("a whole packet")?;
         rest = next;
         if let Some(octets) = layer3_octets(frame) {

@@ -33,7 +33,5 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 pub(crate) fn show(command: &Command) -> String {
     let program = PathBuf::from(command.get_program());
     let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    command
-        .get_args()
-        .fold(name, |line, argument| format!("{line} {}", argument.to_string_lossy()))
+    command.get_args().fold(name, |line, argument| format!("{line} {}", argument.to_string_lossy()))
 }

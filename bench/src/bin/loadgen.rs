@@ -70,19 +70,11 @@ fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn resolve(url: &str) -> Result<SocketAddr> {
-    let host = url
-        .strip_prefix("udp://")
-        .with_context(|| format!("`{url}`: write udp://HOST:PORT"))?;
-    let mut addresses = host
-        .to_socket_addrs()
-        .with_context(|| format!("resolve `{host}`"))?;
-    let address = addresses
-        .next()
-        .with_context(|| format!("`{host}` has no address"))?;
-    ensure!(
-        address.ip().is_loopback(),
-        "{address}: a load goes to a loopback address only"
-    );
+    let host =
+        url.strip_prefix("udp://").with_context(|| format!("`{url}`: write udp://HOST:PORT"))?;
+    let mut addresses = host.to_socket_addrs().with_context(|| format!("resolve `{host}`"))?;
+    let address = addresses.next().with_context(|| format!("`{host}` has no address"))?;
+    ensure!(address.ip().is_loopback(), "{address}: a load goes to a loopback address only");
     Ok(address)
 }
 

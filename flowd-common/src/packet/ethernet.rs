@@ -63,11 +63,7 @@ pub(super) fn find_network<P: PacketBytes + ?Sized>(
     link_type: LinkType,
     cursor: &mut Cursor<'_, P>,
 ) -> Result<(Network, LinkHeader), Refusal> {
-    let mut walk = Walk {
-        link: LinkHeader::default(),
-        tag_count: 0,
-        is_outer: true,
-    };
+    let mut walk = Walk { link: LinkHeader::default(), tag_count: 0, is_outer: true };
     let mut layer = walk.start(link_type, cursor)?;
     for _ in 0..LAYER_COUNT_MAX {
         layer = match layer {
@@ -297,11 +293,7 @@ fn llc<P: PacketBytes + ?Sized>(cursor: &mut Cursor<'_, P>) -> Result<Layer, Ref
 #[inline]
 fn pppoe_session<P: PacketBytes + ?Sized>(cursor: &mut Cursor<'_, P>) -> Result<Layer, Refusal> {
     let [_, code, _, _, _, _] = cursor.take().ok_or(CUT)?;
-    if code == 0 {
-        Ok(Layer::Ppp)
-    } else {
-        Err(Refusal::NonIp(NonIp::PppoeDiscovery))
-    }
+    if code == 0 { Ok(Layer::Ppp) } else { Err(Refusal::NonIp(NonIp::PppoeDiscovery)) }
 }
 
 /// RFC 1661 section 2, in RFC 1662's framing or without.

@@ -20,21 +20,7 @@ pub(super) fn parse<P: PacketBytes + ?Sized>(
 ) -> Result<Packet, Malformed> {
     // The order of the fields on the wire; the checksum is between protocol and addresses.
     let Some(
-        [
-            version_size,
-            class_of_service,
-            t0,
-            t1,
-            i0,
-            i1,
-            f0,
-            f1,
-            ttl,
-            number,
-            _,
-            _,
-            addresses @ ..,
-        ],
+        [version_size, class_of_service, t0, t1, i0, i1, f0, f1, ttl, number, _, _, addresses @ ..],
     ) = cursor.peek::<HEADER_SIZE_MIN>(0)
     else {
         return Err(Malformed::Ipv4HeaderCut);
@@ -50,29 +36,18 @@ pub(super) fn parse<P: PacketBytes + ?Sized>(
     // A sending host hands frames to its card before the card has cut them into segments; when
     // such a frame is captured, its total length may be 0 (always above 64 KiB). No packet on a
     // wire can say so: the header alone is 20. What the frame holds is the truth then.
-    let octets = if total_length == 0 {
-        cursor.wire_left()
-    } else {
-        usize::from(total_length)
-    };
+    let octets = if total_length == 0 { cursor.wire_left() } else { usize::from(total_length) };
     if octets < header_size {
         return Err(Malformed::Ipv4TotalLength(total_length));
     }
-    let fragment = fragment(
-        u16::from_be_bytes([i0, i1]),
-        u16::from_be_bytes([f0, f1]),
-        number,
-    );
+    let fragment = fragment(u16::from_be_bytes([i0, i1]), u16::from_be_bytes([f0, f1]), number);
     let (transport, tcp_control_bits) = match fragment {
         Some(Fragment { offset: 1.., .. }) => (Transport::None, 0),
         _ => transport::parse(cursor, header_size, octets, number, protocol::ICMP),
     };
     let [s0, s1, s2, s3, d0, d1, d2, d3] = addresses;
     Ok(Packet {
-        addresses: Addresses::V4 {
-            source: [s0, s1, s2, s3],
-            destination: [d0, d1, d2, d3],
-        },
+        addresses: Addresses::V4 { source: [s0, s1, s2, s3], destination: [d0, d1, d2, d3] },
         protocol: number,
         transport,
         transport_offset: cursor.offset(header_size),

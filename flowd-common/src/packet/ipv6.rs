@@ -40,10 +40,7 @@ pub(super) fn parse<P: PacketBytes + ?Sized>(
         (Transport::None, 0)
     };
     Ok(Packet {
-        addresses: Addresses::V6 {
-            source,
-            destination,
-        },
+        addresses: Addresses::V6 { source, destination },
         protocol: walk.protocol,
         transport,
         transport_offset: cursor.offset(walk.ahead),
@@ -70,11 +67,7 @@ fn long_payload_size<P: PacketBytes + ?Sized>(cursor: &Cursor<'_, P>, next_heade
     // A sending host hands frames above 64 KiB to its card with no jumbo option at all. A small
     // remainder is the padding of a short frame.
     let left = cursor.wire_left().saturating_sub(HEADER_SIZE);
-    if next_header != protocol::NO_NEXT_HEADER && left > PAYLOAD_LENGTH_MAX {
-        left
-    } else {
-        0
-    }
+    if next_header != protocol::NO_NEXT_HEADER && left > PAYLOAD_LENGTH_MAX { left } else { 0 }
 }
 
 /// Where walking the extension headers ended.
@@ -95,12 +88,8 @@ fn walk_extensions<P: PacketBytes + ?Sized>(
     next_header: u8,
     end: usize,
 ) -> Walk {
-    let mut walk = Walk {
-        protocol: next_header,
-        ahead: HEADER_SIZE,
-        has_transport: false,
-        fragment: None,
-    };
+    let mut walk =
+        Walk { protocol: next_header, ahead: HEADER_SIZE, has_transport: false, fragment: None };
     for walked in 0..=EXTENSION_HEADER_COUNT_MAX {
         match walk.protocol {
             protocol::HOP_BY_HOP

@@ -6,11 +6,7 @@
 //! An IP packet is refused only when its fixed header cannot be read. What is missing behind it,
 //! because the capture was cut or the packet is broken, is left out: a flow without ports.
 
-#![deny(
-    clippy::arithmetic_side_effects,
-    clippy::as_conversions,
-    clippy::indexing_slicing
-)]
+#![deny(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::indexing_slicing)]
 
 mod cursor;
 mod ethernet;

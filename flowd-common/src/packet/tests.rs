@@ -1,9 +1,6 @@
 //! The parser over frames built by hand, and over any octets whatever.
 
-#![expect(
-    clippy::arithmetic_side_effects,
-    reason = "the tests' own numbers are small"
-)]
+#![expect(clippy::arithmetic_side_effects, reason = "the tests' own numbers are small")]
 
 extern crate std;
 
@@ -65,9 +62,7 @@ fn ethernet(ethertype: u16, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Ports 1025 and 443, with SYN, ECE and AE set.
-const TCP: [u8; 20] = [
-    4, 1, 1, 0xbb, 0, 0, 0, 1, 0, 0, 0, 0, 0x51, 0x42, 1, 0, 0, 0, 0, 0,
-];
+const TCP: [u8; 20] = [4, 1, 1, 0xbb, 0, 0, 0, 1, 0, 0, 0, 0, 0x51, 0x42, 1, 0, 0, 0, 0, 0];
 
 const UDP: [u8; 8] = [4, 1, 0, 53, 0, 8, 0, 0];
 
@@ -83,15 +78,9 @@ fn refused(link_type: LinkType, frame: &[u8]) -> Refusal {
 fn reads_every_field_of_tcp_over_ipv4() {
     let frame = ethernet(0x0800, &ipv4(6, 0x4000, &[], &TCP));
     let expected = Packet {
-        addresses: Addresses::V4 {
-            source: [192, 0, 2, 1],
-            destination: [198, 51, 100, 2],
-        },
+        addresses: Addresses::V4 { source: [192, 0, 2, 1], destination: [198, 51, 100, 2] },
         protocol: 6,
-        transport: Transport::Ports {
-            source: 1025,
-            destination: 443,
-        },
+        transport: Transport::Ports { source: 1025, destination: 443 },
         transport_offset: 34,
         fragment: None,
         octets: 40,
@@ -113,15 +102,8 @@ fn reads_every_field_of_icmpv6_over_ipv6() {
     let packet = parsed(LinkType::Ipv6, &ipv6(58, &[128, 0, 0, 0]));
     assert_eq!(packet.transport, Transport::Icmp { type_code: 0x8000 });
     assert_eq!((packet.octets, packet.ttl), (44, 255));
-    assert_eq!(
-        (packet.class_of_service, packet.flow_label),
-        (0x28, 0xa_bcde)
-    );
-    let Addresses::V6 {
-        source,
-        destination,
-    } = packet.addresses
-    else {
+    assert_eq!((packet.class_of_service, packet.flow_label), (0x28, 0xa_bcde));
+    let Addresses::V6 { source, destination } = packet.addresses else {
         panic!("an IPv6 packet has IPv6 addresses");
     };
     assert_eq!((source[0], source[15]), (0x20, 1));
@@ -134,22 +116,12 @@ fn ports_are_of_five_protocols_and_icmp_is_of_its_own_family() {
     for protocol in 0..=255 {
         let packet = parsed(LinkType::Ipv4, &ipv4(protocol, 0, &[], &TCP));
         let expected = match protocol {
-            6 | 17 | 33 | 132 | 136 => Transport::Ports {
-                source: 1025,
-                destination: 443,
-            },
+            6 | 17 | 33 | 132 | 136 => Transport::Ports { source: 1025, destination: 443 },
             1 => Transport::Icmp { type_code: 0x0401 },
             _ => Transport::None,
         };
-        assert_eq!(
-            (packet.protocol, packet.transport),
-            (protocol, expected),
-            "{protocol}"
-        );
-        assert_eq!(
-            packet.tcp_control_bits,
-            if protocol == 6 { 0x142 } else { 0 }
-        );
+        assert_eq!((packet.protocol, packet.transport), (protocol, expected), "{protocol}");
+        assert_eq!(packet.tcp_control_bits, if protocol == 6 { 0x142 } else { 0 });
     }
 }
 
@@ -215,10 +187,7 @@ fn finds_ethernet_below_labels_with_and_without_control_word() {
         assert_eq!(packet.link.destination_mac, Some([2, 0, 0, 0, 0, 1]));
     }
     let other = ethernet(0x8847, &concat(&[&label, &[0x10, 0, 0, 7], &[0xee; 30]]));
-    assert_eq!(
-        refused(LinkType::Ethernet, &other),
-        Refusal::NonIp(NonIp::MplsPayload)
-    );
+    assert_eq!(refused(LinkType::Ethernet, &other), Refusal::NonIp(NonIp::MplsPayload));
 }
 
 #[test]
@@ -234,11 +203,7 @@ fn reads_pppoe_llc_snap_and_ip_over_llc() {
         ethernet(length, &concat(&[&[6, 6, 3], &packet])),
     ];
     for frame in &frames {
-        assert_eq!(
-            parsed(LinkType::Ethernet, frame).transport.to_key().2,
-            53,
-            "{frame:?}"
-        );
+        assert_eq!(parsed(LinkType::Ethernet, frame).transport.to_key().2, 53, "{frame:?}");
     }
 }
 
@@ -249,9 +214,7 @@ fn reads_each_link_type() {
     let sll = [
         0, 4, 0, 1, 0, 6, 2, 0, 0, 0, 0, 9, 0, 0, 0x86, 0xdd, //
     ];
-    let sll2 = [
-        0x86, 0xdd, 0, 0, 0, 0, 0, 3, 0, 1, 4, 6, 2, 0, 0, 0, 0, 9, 0, 0,
-    ];
+    let sll2 = [0x86, 0xdd, 0, 0, 0, 0, 0, 3, 0, 1, 4, 6, 2, 0, 0, 0, 0, 9, 0, 0];
     let cases: [(u32, &[u8], &[u8]); 21] = [
         (1, &concat(&[&MACS, &[8, 0]]), &four),
         (12, &[], &four),
@@ -273,11 +236,7 @@ fn reads_each_link_type() {
         (51, &[0x11, 0, 0, 1, 0, 50, 0, 0x57], &six),
         (104, &[0x8f, 0, 0x86, 0xdd], &six),
         (104, &[0x0f, 0, 8, 0], &four),
-        (
-            113,
-            &[0, 0, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0],
-            &four,
-        ),
+        (113, &[0, 0, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0], &four),
     ];
     for (number, header, packet) in cases {
         let frame = concat(&[header, packet]);
@@ -288,10 +247,7 @@ fn reads_each_link_type() {
     let cooked = parsed(LinkType::LinuxSll, &concat(&[&sll, &six]));
     assert_eq!(cooked.link.source_mac, Some([2, 0, 0, 0, 0, 9]));
     assert_eq!(cooked.link.destination_mac, None);
-    assert_eq!(
-        refused(LinkType::from_number(195), &four),
-        Refusal::LinkType(195)
-    );
+    assert_eq!(refused(LinkType::from_number(195), &four), Refusal::LinkType(195));
 }
 
 #[test]
@@ -335,11 +291,7 @@ fn names_how_a_packet_is_malformed() {
         (LinkType::Ethernet, &MACS[..], Malformed::LinkHeaderCut),
         (LinkType::Ipv4, &whole[..19], Malformed::Ipv4HeaderCut),
         (LinkType::Ipv4, &six, Malformed::Ipv4Version(6)),
-        (
-            LinkType::Ipv4,
-            &short_header,
-            Malformed::Ipv4HeaderLength(4),
-        ),
+        (LinkType::Ipv4, &short_header, Malformed::Ipv4HeaderLength(4)),
         (LinkType::Ipv4, &short_total, Malformed::Ipv4TotalLength(19)),
         (LinkType::Ipv6, &six[..39], Malformed::Ipv6HeaderCut),
         (LinkType::Ipv6, &whole, Malformed::Ipv6Version(4)),
@@ -362,10 +314,7 @@ fn walks_extension_headers_to_the_protocol() {
     assert_eq!(packet.transport.to_key().2, 443);
     for protocol in [50, 51, 135, 59] {
         let packet = parsed(LinkType::Ipv6, &ipv6(protocol, &chain));
-        assert_eq!(
-            (packet.protocol, packet.transport),
-            (protocol, Transport::None)
-        );
+        assert_eq!((packet.protocol, packet.transport), (protocol, Transport::None));
     }
 }
 
@@ -377,13 +326,7 @@ fn a_chain_that_is_cut_or_too_long_ends_at_the_header_it_came_to() {
     let last = [17, 0, 0, 0, 0, 0, 0, 0];
     let eight = concat(&[&routing.repeat(7), &last, &UDP]);
     let nine = concat(&[&routing.repeat(8), &last, &UDP]);
-    assert_eq!(
-        parsed(LinkType::Ipv6, &ipv6(43, &eight))
-            .transport
-            .to_key()
-            .2,
-        53
-    );
+    assert_eq!(parsed(LinkType::Ipv6, &ipv6(43, &eight)).transport.to_key().2, 53);
     let nine = parsed(LinkType::Ipv6, &ipv6(43, &nine));
     assert_eq!((nine.protocol, nine.transport), (43, Transport::None));
 }
@@ -392,20 +335,11 @@ fn a_chain_that_is_cut_or_too_long_ends_at_the_header_it_came_to() {
 fn tells_fragments_apart() {
     let first = parsed(LinkType::Ipv4, &ipv4(17, 0x2000, &[], &UDP));
     assert_eq!(first.transport.to_key().2, 53);
-    let expected = Fragment {
-        id: 0xbeef,
-        offset: 0,
-        more: true,
-        protocol: 17,
-    };
+    let expected = Fragment { id: 0xbeef, offset: 0, more: true, protocol: 17 };
     assert_eq!(first.fragment, Some(expected));
     let last = parsed(LinkType::Ipv4, &ipv4(17, 0x0002, &[], &UDP));
     assert_eq!(last.transport, Transport::None);
-    let expected = Fragment {
-        offset: 16,
-        more: false,
-        ..expected
-    };
+    let expected = Fragment { offset: 16, more: false, ..expected };
     assert_eq!(last.fragment, Some(expected));
 
     let six = |offset_more: u16| {
@@ -415,18 +349,9 @@ fn tells_fragments_apart() {
     };
     assert_eq!(six(0).fragment, None);
     assert_eq!(six(0).transport.to_key().2, 53);
-    assert_eq!(
-        six(1).fragment.map(|part| (part.offset, part.more)),
-        Some((0, true))
-    );
-    assert_eq!(
-        six(0x5a8).fragment.map(|part| (part.offset, part.more)),
-        Some((0x5a8, false))
-    );
-    assert_eq!(
-        (six(0x5a8).protocol, six(0x5a8).transport),
-        (17, Transport::None)
-    );
+    assert_eq!(six(1).fragment.map(|part| (part.offset, part.more)), Some((0, true)));
+    assert_eq!(six(0x5a8).fragment.map(|part| (part.offset, part.more)), Some((0x5a8, false)));
+    assert_eq!((six(0x5a8).protocol, six(0x5a8).transport), (17, Transport::None));
 }
 
 #[test]
@@ -435,10 +360,7 @@ fn octets_come_from_the_header_unless_it_cannot_say() {
     long[2..4].copy_from_slice(&9000_u16.to_be_bytes());
     assert_eq!(parsed(LinkType::Ipv4, &long).octets, 9000);
     long[2..4].copy_from_slice(&[0, 0]);
-    let captured = Captured {
-        data: &long,
-        wire_size: 70_000,
-    };
+    let captured = Captured { data: &long, wire_size: 70_000 };
     assert_eq!(parse(LinkType::Ipv4, &captured).unwrap().octets, 70_000);
 
     let jumbo_option = [6, 0, 0xc2, 4, 0, 1, 0x38, 0xa8];
@@ -451,10 +373,7 @@ fn octets_come_from_the_header_unless_it_cannot_say() {
     empty[4..6].copy_from_slice(&[0, 0]);
     let packet = parsed(LinkType::Ipv6, &empty);
     assert_eq!((packet.octets, packet.transport), (40, Transport::None));
-    let captured = Captured {
-        data: &empty,
-        wire_size: 70_000,
-    };
+    let captured = Captured { data: &empty, wire_size: 70_000 };
     assert_eq!(parse(LinkType::Ipv6, &captured).unwrap().octets, 70_000);
 }
 
@@ -471,10 +390,7 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
         &[0x86, 0xdd, 0x60, 0, 0, 0, 0, 64, 44],
         &[0x88, 0x47, 0, 0, 1, 1, 0, 0, 0, 0],
     ];
-    (
-        prop::sample::select(starts.to_vec()),
-        prop::collection::vec(any::<u8>(), 0..140),
-    )
+    (prop::sample::select(starts.to_vec()), prop::collection::vec(any::<u8>(), 0..140))
         .prop_map(|(start, rest)| concat(&[&MACS, start, &rest]))
 }
 

@@ -68,9 +68,7 @@ pub(super) fn parse<P: PacketBytes + ?Sized>(
     match number {
         protocol::TCP => {
             let flags_at = ahead.saturating_add(TCP_FLAGS_OFFSET);
-            let flags = cursor
-                .peek_before(flags_at, end)
-                .map_or(0, u16::from_be_bytes);
+            let flags = cursor.peek_before(flags_at, end).map_or(0, u16::from_be_bytes);
             (ports(cursor, ahead, end), flags & TCP_FLAGS_MASK)
         }
         protocol::UDP | protocol::UDP_LITE | protocol::SCTP | protocol::DCCP => {
@@ -78,9 +76,7 @@ pub(super) fn parse<P: PacketBytes + ?Sized>(
         }
         _ if number == icmp_number => {
             let transport = match cursor.peek_before(ahead, end) {
-                Some(octets) => Transport::Icmp {
-                    type_code: u16::from_be_bytes(octets),
-                },
+                Some(octets) => Transport::Icmp { type_code: u16::from_be_bytes(octets) },
                 None => Transport::None,
             };
             (transport, 0)

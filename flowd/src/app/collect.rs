@@ -5,7 +5,7 @@ use super::{clock, control, shutdown};
 use crate::archive::Archiver;
 use crate::collect::{Books, DecoderConfig, ListenConfig, TemplateStore, Worker, listen};
 use crate::model::FlowBatch;
-use crate::ring::{Recovery, Ring, RingConfig, ShardWriter, StoreLock};
+use crate::ring::{Recovery, Ring, ShardWriter, StoreLock};
 use crate::telemetry::{Flag, Throttle};
 use anyhow::{Context, Result};
 use std::cell::RefCell;
@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tracing::{error, warn};
+
+pub use crate::ring::{RingConfig, WhenFull};
 
 /// How often the counters are written to disk.
 const STATISTICS_INTERVAL: Duration = Duration::from_secs(1);

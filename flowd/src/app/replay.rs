@@ -3,7 +3,7 @@
 use super::writer::StoreWriter;
 use super::{clock, shutdown};
 use crate::export::{CollectorStatistics, Exporter, ExporterConfig, Pace as ExportPace};
-use crate::flow::{Books, Meter, MeterConfig};
+use crate::flow::{Books, Meter};
 use crate::model::time::UnixMillis;
 use crate::model::{FlowRecord, ObservationDomainId};
 use crate::probe::{CaptureError, CaptureFile, CapturedPacket};
@@ -14,6 +14,8 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+
+pub use crate::flow::MeterConfig;
 
 /// Records that are handed on together.
 const RECORDS_HANDED_ON: usize = 1_024;

@@ -16,6 +16,7 @@ mod extras;
 mod flow_end_reason;
 mod flow_record;
 pub mod ie;
+#[rustfmt::skip]
 mod ie_generated;
 mod shape;
 mod tcp_control_bits;

@@ -50,7 +50,8 @@ fn wait_until_read(port: u16) {
 /// All records that nfcapd stored.
 fn nfdump(folder: &Path) -> Vec<Value> {
     let ended =
-        end_of(Command::new(NFDUMP).args(["-q", "-o", "json", "-R", folder.to_str().unwrap()])).ok();
+        end_of(Command::new(NFDUMP).args(["-q", "-o", "json", "-R", folder.to_str().unwrap()]))
+            .ok();
     let start = ended.stdout.find('[').expect("a JSON array");
     serde_json::from_str(&ended.stdout[start..]).expect("nfdump's JSON")
 }

@@ -28,17 +28,10 @@ fn meter(path: &Path, config: &MeterConfig) -> Metered {
         .err();
     meter.finish(&mut records);
     let books = meter.books().clone();
-    assert_eq!(
-        books.packets_seen,
-        books.accounted.packets + books.refused_total()
-    );
+    assert_eq!(books.packets_seen, books.accounted.packets + books.refused_total());
     assert_eq!(books.accounted, books.recorded, "{}", path.display());
     assert_eq!(books.records_total(), records.len() as u64);
-    Metered {
-        records,
-        books,
-        error,
-    }
+    Metered { records, books, error }
 }
 
 fn workspace() -> PathBuf {
@@ -61,15 +54,11 @@ fn test_pcaps() -> Vec<PathBuf> {
 }
 
 fn name(path: &Path) -> &str {
-    path.file_name()
-        .and_then(|name| name.to_str())
-        .expect("test captures have plain names")
+    path.file_name().and_then(|name| name.to_str()).expect("test captures have plain names")
 }
 
 fn expected_text(path: &Path, suffix: &str) -> String {
-    let expected = workspace()
-        .join("test-pcaps/expected")
-        .join(format!("{}{suffix}", name(path)));
+    let expected = workspace().join("test-pcaps/expected").join(format!("{}{suffix}", name(path)));
     std::fs::read_to_string(&expected)
         .unwrap_or_else(|error| panic!("{}: {error}", expected.display()))
 }
@@ -219,11 +208,8 @@ struct Expected {
 
 fn expected_sums(path: &Path) -> Option<Expected> {
     let text = std::fs::read_to_string(path).ok()?;
-    let mut expected = Expected {
-        class: "strict".to_owned(),
-        sums: BTreeMap::new(),
-        has_later_fragments: false,
-    };
+    let mut expected =
+        Expected { class: "strict".to_owned(), sums: BTreeMap::new(), has_later_fragments: false };
     for line in text.lines() {
         if let Some(class) = line.strip_prefix("# class:") {
             let word = class.split_whitespace().next().unwrap();
@@ -275,9 +261,7 @@ fn sums(records: &[FlowRecord]) -> BTreeMap<Key, Sums> {
             first_millis: record.flow_start_milliseconds,
             last_millis: record.flow_end_milliseconds,
         };
-        sums.entry(key)
-            .and_modify(|known| known.merge(sum))
-            .or_insert(sum);
+        sums.entry(key).and_modify(|known| known.merge(sum)).or_insert(sum);
     }
     sums
 }
@@ -288,10 +272,7 @@ fn folded(sums: &BTreeMap<Key, Sums>) -> BTreeMap<Key, Sums> {
     let mut folded = BTreeMap::<Key, Sums>::new();
     for ((source, destination, protocol, _, _), sum) in sums {
         let key = (source.clone(), destination.clone(), *protocol, 0, 0);
-        folded
-            .entry(key)
-            .and_modify(|known| known.merge(*sum))
-            .or_insert(*sum);
+        folded.entry(key).and_modify(|known| known.merge(*sum)).or_insert(*sum);
     }
     folded
 }
@@ -325,10 +306,7 @@ fn corpus_traces_give_the_sums_that_two_other_parsers_give() {
         } else {
             (expected.sums, got)
         };
-        let differs = want
-            .keys()
-            .chain(got.keys())
-            .find(|key| want.get(*key) != got.get(*key));
+        let differs = want.keys().chain(got.keys()).find(|key| want.get(*key) != got.get(*key));
         let note = differs.map(|key| {
             format!(
                 "{} {name}: {key:?} want {:?} got {:?}; refused {:?}; {:?}",

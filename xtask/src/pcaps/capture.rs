@@ -38,11 +38,8 @@ impl Frame {
     /// A packet in an Ethernet frame, behind these octets: tags, then what leads to IP.
     pub(super) fn ethernet(header: &[u8], vlan_id: Option<u16>, packet: &Packet) -> Self {
         let mut packet = packet.clone();
-        packet.link = Link {
-            source_mac: Some(CLIENT_MAC),
-            destination_mac: Some(SERVER_MAC),
-            vlan_id,
-        };
+        packet.link =
+            Link { source_mac: Some(CLIENT_MAC), destination_mac: Some(SERVER_MAC), vlan_id };
         let mut frame = Self::behind(&[&SERVER_MAC, &CLIENT_MAC, header].concat(), &packet);
         // Ethernet's own minimum, without the checksum.
         frame.octets.resize(frame.octets.len().max(60), 0);
@@ -51,20 +48,13 @@ impl Frame {
 
     /// A packet in a plain Ethernet frame.
     pub(super) fn plain(packet: &Packet) -> Self {
-        let header: &[u8] = if packet.source.is_ipv4() {
-            &[0x08, 0x00]
-        } else {
-            &[0x86, 0xdd]
-        };
+        let header: &[u8] = if packet.source.is_ipv4() { &[0x08, 0x00] } else { &[0x86, 0xdd] };
         Self::ethernet(header, None, packet)
     }
 
     /// A frame that is refused.
     pub(super) fn refused(reason: &'static str, octets: &[u8]) -> Self {
-        Self {
-            octets: octets.to_vec(),
-            meaning: Meaning::Refused(reason),
-        }
+        Self { octets: octets.to_vec(), meaning: Meaning::Refused(reason) }
     }
 }
 
@@ -116,12 +106,7 @@ pub(super) const MODIFIED: u32 = 0xa1b2_cd34;
 impl Pcap {
     /// What most captures are: microseconds, little-endian, whole packets.
     pub(super) const fn of_link_type(link_type: u32) -> Self {
-        Self {
-            magic: MICROS,
-            is_big_endian: false,
-            link_type,
-            snaplen: 65_535,
-        }
+        Self { magic: MICROS, is_big_endian: false, link_type, snaplen: 65_535 }
     }
 
     /// Writes the file.
@@ -131,9 +116,7 @@ impl Pcap {
         proves: &'static str,
         entries: Vec<Entry>,
     ) -> Capture {
-        let order = Order {
-            is_big: self.is_big_endian,
-        };
+        let order = Order { is_big: self.is_big_endian };
         let mut file = order.words(&[self.magic]);
         file.extend(order.u16(2));
         file.extend(order.u16(4));
@@ -154,13 +137,7 @@ impl Pcap {
             }
             file.extend(captured);
         }
-        Capture {
-            name,
-            proves,
-            file,
-            entries,
-            damaged_at: None,
-        }
+        Capture { name, proves, file, entries, damaged_at: None }
     }
 }
 
@@ -177,26 +154,15 @@ pub(super) fn word(size: usize) -> u32 {
 
 impl Order {
     pub(super) fn u16(self, number: u16) -> [u8; 2] {
-        if self.is_big {
-            number.to_be_bytes()
-        } else {
-            number.to_le_bytes()
-        }
+        if self.is_big { number.to_be_bytes() } else { number.to_le_bytes() }
     }
 
     pub(super) fn u32(self, number: u32) -> [u8; 4] {
-        if self.is_big {
-            number.to_be_bytes()
-        } else {
-            number.to_le_bytes()
-        }
+        if self.is_big { number.to_be_bytes() } else { number.to_le_bytes() }
     }
 
     pub(super) fn words(self, numbers: &[u32]) -> Vec<u8> {
-        numbers
-            .iter()
-            .flat_map(|&number| self.u32(number))
-            .collect()
+        numbers.iter().flat_map(|&number| self.u32(number)).collect()
     }
 
     /// A pcapng block.
@@ -224,20 +190,12 @@ impl Order {
         resolution: u8,
         offset_seconds: i64,
     ) -> Vec<u8> {
-        let offset = if self.is_big {
-            offset_seconds.to_be_bytes()
-        } else {
-            offset_seconds.to_le_bytes()
-        };
+        let offset =
+            if self.is_big { offset_seconds.to_be_bytes() } else { offset_seconds.to_le_bytes() };
         let mut body = self.u16(link_type).to_vec();
         body.extend([0, 0]);
         body.extend(self.u32(snaplen));
-        for (code, value) in [
-            (2, &b"eth0"[..]),
-            (9, &[resolution]),
-            (14, &offset),
-            (0, &[]),
-        ] {
+        for (code, value) in [(2, &b"eth0"[..]), (9, &[resolution]), (14, &offset), (0, &[])] {
             body.extend(self.u16(code));
             body.extend(self.u16(u16::try_from(value.len()).unwrap_or(0)));
             body.extend(value);

@@ -15,10 +15,7 @@ const PACKET_COUNT: usize = 20_000;
 const SNAPLEN: usize = 96;
 
 pub(super) fn captures() -> Vec<Capture> {
-    let mut traffic = Traffic {
-        random: Random(0x5eed_f10d),
-        entries: Vec::new(),
-    };
+    let mut traffic = Traffic { random: Random(0x5eed_f10d), entries: Vec::new() };
     while traffic.entries.len() < PACKET_COUNT + PACKET_COUNT / 5 {
         traffic.conversation();
     }
@@ -26,10 +23,7 @@ pub(super) fn captures() -> Vec<Capture> {
     // Sorting is stable: packets of the same time stay as they were made.
     entries.sort_by_key(|entry| entry.time_nanos);
     entries.truncate(PACKET_COUNT);
-    let pcap = Pcap {
-        snaplen: SNAPLEN,
-        ..Pcap::of_link_type(1)
-    };
+    let pcap = Pcap { snaplen: SNAPLEN, ..Pcap::of_link_type(1) };
     vec![pcap.capture(
         "demo-traffic.pcap",
         "20,000 packets of seeded traffic as an office has it: what the demonstration replays.",
@@ -108,10 +102,7 @@ impl Traffic {
             let server = Ipv4Addr::new(198, 18 + high, low, 80);
             (IpAddr::V4(client), IpAddr::V4(server))
         };
-        Hosts {
-            client: (client, port),
-            server: (server, server_port),
-        }
+        Hosts { client: (client, port), server: (server, server_port) }
     }
 
     fn push(&mut self, millis: i64, packet: Packet) {
@@ -179,11 +170,7 @@ impl Traffic {
 
     fn ping(&mut self, start: i64) {
         let hosts = self.hosts(0);
-        let (ask, answer) = if hosts.client.0.is_ipv4() {
-            (8, 0)
-        } else {
-            (128, 129)
-        };
+        let (ask, answer) = if hosts.client.0.is_ipv4() { (8, 0) } else { (128, 129) };
         for turn in 0..i64::from(self.random.heavy(2, 4)) {
             let now = start + turn * 1_000;
             self.push(now, Packet::icmp(hosts.client.0, hosts.server.0, ask, 0));
@@ -195,10 +182,7 @@ impl Traffic {
     fn time_of_day(&mut self, start: i64) {
         let hosts = self.hosts(123);
         self.push(start, Packet::udp(hosts.client, hosts.server, 48));
-        self.push(
-            start + 20,
-            Packet::udp(hosts.server, hosts.client, 48).ttl(52),
-        );
+        self.push(start + 20, Packet::udp(hosts.server, hosts.client, 48).ttl(52));
     }
 
     fn refused_connection(&mut self, start: i64) {
@@ -216,7 +200,6 @@ impl Traffic {
             _ => ("arp", &[8, 6]),
         };
         let octets = [&SERVER_MAC, &CLIENT_MAC, header, &[0; 46]].concat();
-        self.entries
-            .push(Entry::at(start, Frame::refused(reason, &octets)));
+        self.entries.push(Entry::at(start, Frame::refused(reason, &octets)));
     }
 }

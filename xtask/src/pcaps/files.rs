@@ -33,34 +33,17 @@ fn nanosecond() -> Capture {
     let mut entries = questions();
     // The last nanosecond of a millisecond: the record's time is floored.
     entries[2].time_nanos += 999_999;
-    let nanos = Pcap {
-        magic: NANOS,
-        ..ETHERNET
-    };
-    nanos.capture(
-        "nanosecond.pcap",
-        "A pcap with nanoseconds; milliseconds are floored.",
-        entries,
-    )
+    let nanos = Pcap { magic: NANOS, ..ETHERNET };
+    nanos.capture("nanosecond.pcap", "A pcap with nanoseconds; milliseconds are floored.", entries)
 }
 
 fn big_endian() -> Capture {
-    let big = Pcap {
-        is_big_endian: true,
-        ..ETHERNET
-    };
-    big.capture(
-        "big-endian.pcap",
-        "A pcap written by a big-endian host.",
-        questions(),
-    )
+    let big = Pcap { is_big_endian: true, ..ETHERNET };
+    big.capture("big-endian.pcap", "A pcap written by a big-endian host.", questions())
 }
 
 fn modified() -> Capture {
-    let modified = Pcap {
-        magic: MODIFIED,
-        ..ETHERNET
-    };
+    let modified = Pcap { magic: MODIFIED, ..ETHERNET };
     modified.capture(
         "modified.pcap",
         "Kuznetzov's modified pcap, whose packet headers are longer.",
@@ -84,18 +67,11 @@ fn snaplen() -> Capture {
     let client = (address(CLIENT[0]), 1025);
     let server = (address(SERVER[0]), 80);
     let segment = |size| Frame::plain(&Packet::tcp(client, server, ACK, size));
-    let snapped = Pcap {
-        snaplen: 54,
-        ..ETHERNET
-    };
+    let snapped = Pcap { snaplen: 54, ..ETHERNET };
     snapped.capture(
         "snaplen.pcap",
         "Packets cut to their headers count with the octets that they had on the wire.",
-        vec![
-            Entry::at(0, segment(1_460)),
-            Entry::at(1, segment(1_460)),
-            Entry::at(2, segment(0)),
-        ],
+        vec![Entry::at(0, segment(1_460)), Entry::at(1, segment(1_460)), Entry::at(2, segment(0))],
     )
 }
 
@@ -212,13 +188,9 @@ fn old_blocks() -> Capture {
     let [high, low] = [time >> 32, time & 0xffff_ffff].map(|half| u32::try_from(half).unwrap_or(0));
     let size = word(captured.len());
     // Interface 0, 3 drops.
-    let obsolete = [
-        &LITTLE.u16(0)[..],
-        &LITTLE.u16(3),
-        &LITTLE.words(&[high, low, size, size]),
-        captured,
-    ]
-    .concat();
+    let obsolete =
+        [&LITTLE.u16(0)[..], &LITTLE.u16(3), &LITTLE.words(&[high, low, size, size]), captured]
+            .concat();
     let file = [
         LITTLE.section(),
         LITTLE.interface(1, 0, 6, 0),

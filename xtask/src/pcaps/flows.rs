@@ -6,12 +6,7 @@ use super::packet::{ACK, CLIENT, FIN, PSH, Packet, RST, SERVER, SYN, address};
 const ETHERNET: Pcap = Pcap::of_link_type(1);
 
 pub(super) fn captures() -> Vec<Capture> {
-    vec![
-        tcp_lifecycle(),
-        active_timeout(),
-        inactive_timeout(),
-        out_of_order(),
-    ]
+    vec![tcp_lifecycle(), active_timeout(), inactive_timeout(), out_of_order()]
 }
 
 /// A segment from the client's port to the server's web port, so many milliseconds in.
@@ -69,9 +64,7 @@ fn active_timeout() -> Capture {
     let mut entries = Vec::new();
     for second in 0..150 {
         let step = u8::try_from(second / 50).unwrap_or(0);
-        let packet = Packet::question(0)
-            .class_of_service(step * 8)
-            .ttl(64 - step);
+        let packet = Packet::question(0).class_of_service(step * 8).ttl(64 - step);
         entries.push(Entry::at(second * 1000, Frame::plain(&packet)));
     }
     ETHERNET.capture(

@@ -38,26 +38,16 @@ fn ipv4_options() -> Capture {
                 .options(&router_alert)
                 .class_of_service(0xb8)
                 .ttl(63),
-            Packet::tcp(client, server, ACK, 10)
-                .options(&record_route)
-                .ttl(61),
-            Packet::tcp(client, server, ACK, 20)
-                .class_of_service(0x20)
-                .ttl(64),
-            Packet::between(2, &[0x16, 0, 0, 0, 224, 0, 0, 5])
-                .options(&router_alert)
-                .ttl(1),
+            Packet::tcp(client, server, ACK, 10).options(&record_route).ttl(61),
+            Packet::tcp(client, server, ACK, 20).class_of_service(0x20).ttl(64),
+            Packet::between(2, &[0x16, 0, 0, 0, 224, 0, 0, 5]).options(&router_alert).ttl(1),
         ]),
     )
 }
 
 fn ipv6_extensions() -> Capture {
     let eight = |next: u8| [next, 0, 1, 4, 0, 0, 0, 0];
-    let question = || {
-        Packet::question(1)
-            .flow_label(0xbeef)
-            .class_of_service(0x48)
-    };
+    let question = || Packet::question(1).flow_label(0xbeef).class_of_service(0x48);
     let routing = [17, 2, 4, 0, 0, 0, 0, 0].iter().copied().chain([0; 16]);
     let routing: Vec<u8> = routing.collect();
     let chain = [&eight(60)[..], &eight(43), &routing].concat();
@@ -72,9 +62,7 @@ fn ipv6_extensions() -> Capture {
             question(),
             question().extensions(0, &chain),
             question().extensions(60, &eight_headers),
-            question()
-                .extensions(60, &nine_headers)
-                .means(60, Transport::None),
+            question().extensions(60, &nine_headers).means(60, Transport::None),
             question().extensions(44, &atomic),
             Packet::between6(51, &[17; 24]),
             Packet::between6(50, &[0x55; 24]),
@@ -207,14 +195,9 @@ fn cut_packets() -> Capture {
     let segment = || Packet::tcp(client, server, SYN, 0);
     let bare = |packet: &Packet| Frame::behind(&[], packet);
     // A card that cuts segments itself was handed a packet of total length 0.
-    let mut offloaded = Packet::tcp(client, server, ACK, 3_000)
-        .claims(0)
-        .octets_on_wire();
+    let mut offloaded = Packet::tcp(client, server, ACK, 3_000).claims(0).octets_on_wire();
     offloaded[10..12].fill(0);
-    let offloaded = Frame {
-        octets: offloaded,
-        ..bare(&Packet::tcp(client, server, ACK, 3_000))
-    };
+    let offloaded = Frame { octets: offloaded, ..bare(&Packet::tcp(client, server, ACK, 3_000)) };
     Pcap::of_link_type(101).capture(
         "cut-packets.pcap",
         "Octets are the header's claim; ports that are not there are absent, flags that are not are 0.",

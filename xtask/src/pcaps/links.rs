@@ -16,10 +16,7 @@ pub(super) fn captures() -> Vec<Capture> {
 
 /// Frames one millisecond apart.
 pub(super) fn in_turn(frames: Vec<Frame>) -> Vec<Entry> {
-    (0_i64..)
-        .zip(frames)
-        .map(|(millis, frame)| Entry::at(millis, frame))
-        .collect()
+    (0_i64..).zip(frames).map(|(millis, frame)| Entry::at(millis, frame)).collect()
 }
 
 fn vlan_stack() -> Capture {
@@ -91,26 +88,13 @@ fn mpls() -> Capture {
         // A pseudowire: with the control word, without it, and with an inner MAC that begins
         // as the control word does.
         one(&[&labels(2), &[0; 4], &inner_ethernet, &IPV4], &port(3)),
-        one(
-            &[&labels(2), &inner_ethernet, &[0x81, 0, 0, 9], &IPV4],
-            &port(4),
-        ),
+        one(&[&labels(2), &inner_ethernet, &[0x81, 0, 0, 9], &IPV4], &port(4)),
         one(&[&labels(2), &zero_mac, &IPV4], &port(5)),
         tagged,
-        Frame::refused(
-            "tooManyLayers",
-            &one(&[&labels(9)], &Packet::question(0)).octets,
-        ),
+        Frame::refused("tooManyLayers", &one(&[&labels(9)], &Packet::question(0)).octets),
         Frame::refused(
             "mplsPayload",
-            &[
-                &SERVER_MAC,
-                &CLIENT_MAC,
-                &unicast[..],
-                &labels(1),
-                &[0x1f; 40],
-            ]
-            .concat(),
+            &[&SERVER_MAC, &CLIENT_MAC, &unicast[..], &labels(1), &[0x1f; 40]].concat(),
         ),
     ];
     ETHERNET.capture(
@@ -125,20 +109,10 @@ fn pppoe() -> Capture {
     let behind_tag = [&[0x81, 0x00, 0, 35][..], &session(62, &[0, 0x21])].concat();
     let control = |protocol: [u8; 2]| {
         let session = session(10, &protocol);
-        [
-            &SERVER_MAC,
-            &CLIENT_MAC,
-            &session[..],
-            &[1, 1, 0, 8, 5, 6, 7, 8],
-        ]
-        .concat()
+        [&SERVER_MAC, &CLIENT_MAC, &session[..], &[1, 1, 0, 8, 5, 6, 7, 8]].concat()
     };
-    let discovery = [
-        &SERVER_MAC,
-        &CLIENT_MAC,
-        &[0x88, 0x63, 0x11, 9, 0, 0, 0, 4][..],
-        &[1, 1, 0, 0],
-    ];
+    let discovery =
+        [&SERVER_MAC, &CLIENT_MAC, &[0x88, 0x63, 0x11, 9, 0, 0, 0, 4][..], &[1, 1, 0, 0]];
     let frames = vec![
         Frame::refused("pppoeDiscovery", &discovery.concat()),
         Frame::refused("pppControl", &control([0xc0, 0x21])),
@@ -196,13 +170,7 @@ fn non_ip() -> Capture {
         let octets = [&SERVER_MAC, &CLIENT_MAC, &ethertype[..], &[0; 46]].concat();
         Frame::refused(reason, &octets)
     });
-    let tagged_arp = [
-        &SERVER_MAC,
-        &CLIENT_MAC,
-        &[0x81, 0, 0, 3, 8, 6][..],
-        &[0; 42],
-    ]
-    .concat();
+    let tagged_arp = [&SERVER_MAC, &CLIENT_MAC, &[0x81, 0, 0, 3, 8, 6][..], &[0; 42]].concat();
     let mut frames = Vec::from(frames);
     frames.push(Frame::refused("arp", &tagged_arp));
     ETHERNET.capture(
@@ -231,10 +199,7 @@ fn pair(
 
 fn link_types() -> Vec<Capture> {
     let none = Link::default();
-    let cooked = Link {
-        source_mac: Some(CLIENT_MAC),
-        ..none
-    };
+    let cooked = Link { source_mac: Some(CLIENT_MAC), ..none };
     let sll =
         |ethertype: [u8; 2]| [&[0, 4, 0, 1, 0, 6][..], &CLIENT_MAC, &[0, 0], &ethertype].concat();
     let sll2 = |ethertype: [u8; 2]| {
@@ -242,14 +207,8 @@ fn link_types() -> Vec<Capture> {
         [&ethertype[..], &fixed, &CLIENT_MAC, &[0, 0]].concat()
     };
     let question = |family| Frame::behind(&[], &Packet::question(family));
-    let ipv4_only = vec![
-        question(0),
-        Frame::refused("ipv4Version", &question(1).octets),
-    ];
-    let ipv6_only = vec![
-        question(1),
-        Frame::refused("ipv6Version", &question(0).octets),
-    ];
+    let ipv4_only = vec![question(0), Frame::refused("ipv4Version", &question(1).octets)];
+    let ipv6_only = vec![question(1), Frame::refused("ipv6Version", &question(0).octets)];
     let unsupported = vec![Frame::refused("unsupportedLinkType", &question(0).octets)];
     let raw = "Raw IP, the version tells which.";
     vec![
@@ -294,13 +253,7 @@ fn link_types() -> Vec<Capture> {
             (&[0, 0, 0, 2], &[0, 0, 0, 28]),
             none,
         ),
-        pair(
-            108,
-            "link-loop.pcap",
-            "OpenBSD's loopback.",
-            (&[0, 0, 0, 2], &[0, 0, 0, 24]),
-            none,
-        ),
+        pair(108, "link-loop.pcap", "OpenBSD's loopback.", (&[0, 0, 0, 2], &[0, 0, 0, 24]), none),
         pair(
             9,
             "link-ppp.pcap",
@@ -326,10 +279,7 @@ fn link_types() -> Vec<Capture> {
             51,
             "link-ppp-ether.pcap",
             "PPPoE sessions without Ethernet.",
-            (
-                &[0x11, 0, 0, 1, 0, 62, 0, 0x21],
-                &[0x11, 0, 0, 1, 0, 82, 0, 0x57],
-            ),
+            (&[0x11, 0, 0, 1, 0, 62, 0, 0x21], &[0x11, 0, 0, 1, 0, 82, 0, 0x57]),
             none,
         ),
         pair(

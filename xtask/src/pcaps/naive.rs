@@ -50,11 +50,7 @@ impl Flow {
         }
         let idle = self.touched_nanos + INACTIVE_TIMEOUT_NANOS;
         let active = self.began_nanos + ACTIVE_TIMEOUT_NANOS;
-        if idle <= active {
-            (idle, IDLE_TIMEOUT)
-        } else {
-            (active, ACTIVE_TIMEOUT)
-        }
+        if idle <= active { (idle, IDLE_TIMEOUT) } else { (active, ACTIVE_TIMEOUT) }
     }
 }
 
@@ -66,9 +62,8 @@ pub(super) fn records(capture: &Capture) -> String {
     let mut lines = String::new();
     for entry in &capture.entries {
         clock = clock.max(entry.time_nanos);
-        let mut due: Vec<usize> = (0..flows.len())
-            .filter(|&place| flows[place].end().0 <= clock)
-            .collect();
+        let mut due: Vec<usize> =
+            (0..flows.len()).filter(|&place| flows[place].end().0 <= clock).collect();
         due.sort_by_key(|&place| (flows[place].end().0, place));
         for &place in &due {
             write_record(&mut lines, &flows[place], flows[place].end().1);
@@ -211,10 +206,8 @@ pub(super) fn books(capture: &Capture) -> String {
             Meaning::Refused(reason) => *refused.entry(reason).or_default() += 1,
         }
     }
-    let refused: Vec<String> = refused
-        .iter()
-        .map(|(reason, count)| format!("\"{reason}\":{count}"))
-        .collect();
+    let refused: Vec<String> =
+        refused.iter().map(|(reason, count)| format!("\"{reason}\":{count}")).collect();
     let mut line = "{".to_owned();
     let mut object = Object(&mut line);
     object.plain("packetsSeen", capture.entries.len());

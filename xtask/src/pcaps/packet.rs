@@ -66,9 +66,7 @@ pub(super) fn address(text: &str) -> IpAddr {
 
 /// The low sixteen bits of a size that is known to fit them.
 fn short(size: usize) -> [u8; 2] {
-    u16::try_from(size)
-        .expect("packets are shorter than 64 KiB")
-        .to_be_bytes()
+    u16::try_from(size).expect("packets are shorter than 64 KiB").to_be_bytes()
 }
 
 impl Packet {
