@@ -5,6 +5,7 @@
 
 mod args;
 mod exit;
+mod info;
 pub mod output;
 mod resolve;
 mod run;

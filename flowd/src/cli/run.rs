@@ -2,7 +2,8 @@
 
 use super::args::{Output, collect, decode, replay, store};
 use super::exit::{Outcome, say};
-use super::output::{RecordPrinter, print_info};
+use super::info;
+use super::output::RecordPrinter;
 use super::resolve;
 use crate::app;
 use crate::app::collect::{RingConfig, WhenFull};
@@ -175,14 +176,14 @@ pub(super) fn decode(arguments: &decode::Decode) -> Result<Outcome> {
 
 /// `flowd store info`.
 pub(super) fn store_info(arguments: &store::Info) -> Result<Outcome> {
-    let info = app::store_info::read(&arguments.store)?;
+    let state = app::store_info::read(&arguments.store)?;
     let mut out = io::stdout().lock();
     match arguments.output {
         store::InfoOutput::Json => {
-            let text = serde_json::to_string(&info).context("the state as JSON")?;
+            let text = serde_json::to_string(&state).context("the state as JSON")?;
             writeln!(out, "{text}")
         }
-        store::InfoOutput::Table => print_info(&info, &mut out),
+        store::InfoOutput::Table => info::print(&state, &mut out),
     }
     .context("print the store's state")?;
     Ok(Outcome::Done)
