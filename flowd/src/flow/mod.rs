@@ -18,6 +18,8 @@ mod meter;
 mod record;
 
 #[cfg(test)]
+mod naive_tests;
+#[cfg(test)]
 mod tests;
 
 pub use books::{Books, Volume};

@@ -60,7 +60,7 @@ fn name(path: &Path) -> &str {
 fn expected_text(path: &Path, suffix: &str) -> String {
     let expected = workspace().join("test-pcaps/expected").join(format!("{}{suffix}", name(path)));
     std::fs::read_to_string(&expected)
-        .unwrap_or_else(|error| panic!("{}: {error}", expected.display()))
+        .expect("every test capture has its expected files: `cargo xtask pcaps` makes them")
 }
 
 /// A record as the guide has it in JSON: element names, numbers bare, all else as text.
@@ -126,7 +126,7 @@ fn test_captures_give_exactly_the_books_that_were_written_down() {
 /// What libpcap reads: time in nanoseconds, length on the wire, octets; until its first error.
 fn libpcap_packets(path: &Path) -> Vec<(i64, u32, Vec<u8>)> {
     let mut capture = pcap::Capture::from_file_with_precision(path, pcap::Precision::Nano)
-        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        .expect("a capture that libpcap reads");
     let mut packets = Vec::new();
     while let Ok(packet) = capture.next_packet() {
         // With this precision the field of microseconds holds nanoseconds.
@@ -212,16 +212,16 @@ fn expected_sums(path: &Path) -> Option<Expected> {
         Expected { class: "strict".to_owned(), sums: BTreeMap::new(), has_later_fragments: false };
     for line in text.lines() {
         if let Some(class) = line.strip_prefix("# class:") {
-            let word = class.split_whitespace().next().unwrap();
+            let word = class.split_whitespace().next().expect("a class");
             expected.class = word.trim_end_matches([';', ',']).to_owned();
         }
         if line.starts_with('#') {
             continue;
         }
         let cells: Vec<&str> = line.split('\t').collect();
-        let cell = |index: usize| cells[index].parse::<u64>().unwrap();
+        let cell = |index: usize| cells[index].parse::<u64>().expect("a number");
         let address = |index: usize| {
-            let address: std::net::IpAddr = cells[index].parse().unwrap();
+            let address: std::net::IpAddr = cells[index].parse().expect("an address");
             address.to_string()
         };
         let key = (address(0), address(1), cell(2), cell(3), cell(4));
@@ -248,8 +248,8 @@ fn sums(records: &[FlowRecord]) -> BTreeMap<Key, Sums> {
     for record in records {
         let of = |column| number(record, column).unwrap_or(0);
         let key = (
-            record.source_address().unwrap().to_string(),
-            record.destination_address().unwrap().to_string(),
+            record.source_address().expect("present").to_string(),
+            record.destination_address().expect("present").to_string(),
             of(Column::ProtocolIdentifier),
             of(Column::SourceTransportPort),
             of(Column::DestinationTransportPort),
@@ -277,6 +277,7 @@ fn folded(sums: &BTreeMap<Key, Sums>) -> BTreeMap<Key, Sums> {
     folded
 }
 
+#[expect(clippy::print_stderr, reason = "says why the test is skipped")]
 fn corpus() -> Option<PathBuf> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus");
     if corpus.is_dir() {

@@ -45,7 +45,7 @@ impl Random {
 
     /// A number below `end`.
     fn below(&mut self, end: u32) -> u32 {
-        u32::try_from((self.next() >> 32) * u64::from(end) >> 32).unwrap_or(0)
+        u32::try_from(((self.next() >> 32) * u64::from(end)) >> 32).unwrap_or(0)
     }
 
     fn millis(&mut self, end: i64) -> i64 {

@@ -198,23 +198,29 @@ fn pair(
 }
 
 fn link_types() -> Vec<Capture> {
-    let none = Link::default();
-    let cooked = Link { source_mac: Some(CLIENT_MAC), ..none };
-    let sll =
-        |ethertype: [u8; 2]| [&[0, 4, 0, 1, 0, 6][..], &CLIENT_MAC, &[0, 0], &ethertype].concat();
-    let sll2 = |ethertype: [u8; 2]| {
-        let fixed = [0, 0, 0, 0, 0, 3, 0, 1, 4, 6];
-        [&ethertype[..], &fixed, &CLIENT_MAC, &[0, 0]].concat()
-    };
+    let mut captures = raw_links();
+    captures.extend(cooked_links());
+    captures.extend(loopback_links());
+    captures.extend(serial_links());
+    captures
+}
+
+const NO_LINK: Link = Link {
+    source_mac: None,
+    destination_mac: None,
+    vlan_id: None,
+};
+
+fn raw_links() -> Vec<Capture> {
     let question = |family| Frame::behind(&[], &Packet::question(family));
     let ipv4_only = vec![question(0), Frame::refused("ipv4Version", &question(1).octets)];
     let ipv6_only = vec![question(1), Frame::refused("ipv6Version", &question(0).octets)];
     let unsupported = vec![Frame::refused("unsupportedLinkType", &question(0).octets)];
     let raw = "Raw IP, the version tells which.";
     vec![
-        pair(12, "link-raw-12.pcap", raw, (&[], &[]), none),
-        pair(14, "link-raw-14.pcap", raw, (&[], &[]), none),
-        pair(101, "link-raw-101.pcap", raw, (&[], &[]), none),
+        pair(12, "link-raw-12.pcap", raw, (&[], &[]), NO_LINK),
+        pair(14, "link-raw-14.pcap", raw, (&[], &[]), NO_LINK),
+        pair(101, "link-raw-101.pcap", raw, (&[], &[]), NO_LINK),
         Pcap::of_link_type(228).capture(
             "link-ipv4.pcap",
             "Raw IPv4; anything else there is malformed.",
@@ -225,6 +231,26 @@ fn link_types() -> Vec<Capture> {
             "Raw IPv6; anything else there is malformed.",
             in_turn(ipv6_only),
         ),
+        Pcap::of_link_type(195).capture(
+            "link-unsupported.pcap",
+            "A link type that is not read is no error: its packets are counted.",
+            in_turn(unsupported),
+        ),
+    ]
+}
+
+fn cooked_links() -> Vec<Capture> {
+    let cooked = Link {
+        source_mac: Some(CLIENT_MAC),
+        ..NO_LINK
+    };
+    let sll =
+        |ethertype: [u8; 2]| [&[0, 4, 0, 1, 0, 6][..], &CLIENT_MAC, &[0, 0], &ethertype].concat();
+    let sll2 = |ethertype: [u8; 2]| {
+        let fixed = [0, 0, 0, 0, 0, 3, 0, 1, 4, 6];
+        [&ethertype[..], &fixed, &CLIENT_MAC, &[0, 0]].concat()
+    };
+    vec![
         pair(
             113,
             "link-sll.pcap",
@@ -239,60 +265,74 @@ fn link_types() -> Vec<Capture> {
             (&sll2(IPV4), &sll2(IPV6)),
             cooked,
         ),
+    ]
+}
+
+fn loopback_links() -> Vec<Capture> {
+    vec![
         pair(
             0,
             "link-null.pcap",
             "BSD's loopback from a little-endian host, IPv6 as macOS numbers it.",
             (&[2, 0, 0, 0], &[30, 0, 0, 0]),
-            none,
+            NO_LINK,
         ),
         pair(
             0,
             "link-null-big-endian.pcap",
             "BSD's loopback from a big-endian host, IPv6 as FreeBSD numbers it.",
             (&[0, 0, 0, 2], &[0, 0, 0, 28]),
-            none,
+            NO_LINK,
         ),
-        pair(108, "link-loop.pcap", "OpenBSD's loopback.", (&[0, 0, 0, 2], &[0, 0, 0, 24]), none),
+        pair(
+            108,
+            "link-loop.pcap",
+            "OpenBSD's loopback.",
+            (&[0, 0, 0, 2], &[0, 0, 0, 24]),
+            NO_LINK,
+        ),
+    ]
+}
+
+fn serial_links() -> Vec<Capture> {
+    vec![
         pair(
             9,
             "link-ppp.pcap",
             "PPP, with and without HDLC's octets.",
             (&[0, 0x21], &[0xff, 3, 0, 0x57]),
-            none,
+            NO_LINK,
         ),
         pair(
             50,
             "link-ppp-serial.pcap",
             "PPP in HDLC framing, its protocol compressed or not.",
             (&[0xff, 3, 0, 0x21], &[0xff, 3, 0x57]),
-            none,
+            NO_LINK,
         ),
         pair(
             50,
             "link-ppp-serial-cisco.pcap",
             "Cisco's HDLC under the link type of PPP.",
             (&[0x0f, 0, 8, 0], &[0x8f, 0, 0x86, 0xdd]),
-            none,
+            NO_LINK,
         ),
         pair(
             51,
             "link-ppp-ether.pcap",
             "PPPoE sessions without Ethernet.",
-            (&[0x11, 0, 0, 1, 0, 62, 0, 0x21], &[0x11, 0, 0, 1, 0, 82, 0, 0x57]),
-            none,
+            (
+                &[0x11, 0, 0, 1, 0, 62, 0, 0x21],
+                &[0x11, 0, 0, 1, 0, 82, 0, 0x57],
+            ),
+            NO_LINK,
         ),
         pair(
             104,
             "link-cisco-hdlc.pcap",
             "Cisco's HDLC.",
             (&[0x0f, 0, 8, 0], &[0x8f, 0, 0x86, 0xdd]),
-            none,
-        ),
-        Pcap::of_link_type(195).capture(
-            "link-unsupported.pcap",
-            "A link type that is not read is no error: its packets are counted.",
-            in_turn(unsupported),
+            NO_LINK,
         ),
     ]
 }

@@ -205,7 +205,7 @@ impl Packet {
     /// fragment's own part.
     pub(super) fn fragment(mut self, id: u16, offset: u16, more: bool) -> Self {
         self.id = id;
-        self.flags_offset = offset / 8 | if more { 0x2000 } else { 0 };
+        self.flags_offset = (offset / 8) | if more { 0x2000 } else { 0 };
         self
     }
 

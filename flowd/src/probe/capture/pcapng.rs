@@ -295,7 +295,7 @@ impl<'a> PcapngReader<'a> {
     fn interface(&self, number: u32) -> Result<&Interface, Damage> {
         self.interfaces
             .get(size(number))
-            .ok_or_else(|| Damage::UnknownInterface {
+            .ok_or(Damage::UnknownInterface {
                 interface: number,
                 count: self.interfaces.len(),
             })
