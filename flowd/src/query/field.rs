@@ -267,6 +267,13 @@ const fn element_field_type(element_type: ElementType) -> FieldType {
     }
 }
 
+/// Does a column hold IPv4 addresses, which are stored as numbers?
+#[must_use]
+pub fn is_ipv4_column(name: &str) -> bool {
+    Column::from_name(name).is_some_and(|column| column.kind() == ColumnKind::Ipv4)
+        || name == Provenance::ExporterIpv4.name()
+}
+
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Name {

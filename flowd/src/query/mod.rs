@@ -2,16 +2,54 @@
 //!
 //! ```text
 //! QueryRequest --[plan]--> Plan
-//! Source's parts, newest first --[run: filter::Predicate]--> the rows that match
-//!     --[rows]--> records | --[top]--> sorted records | --[aggregate, top]--> groups
-//!     --> (name, Value) pairs for a sink
+//! Source's parts, newest first --[run: filter, columns]--> the rows that match
+//!     --[rows]--> records | --[top, rows]--> sorted records
+//!     --[group_key, aggregate, top]--> groups | --[aggregate]--> one sum
+//!     --> (name, Value) pairs for a Sink
 //! ```
 //!
 //! One engine for the command line, alerts and the page. It reads no clock and prints nothing.
-//! The language and the plan need no arrow; the engine does.
+//! Language, plan and rows need no arrow; the engine does.
 
+#[cfg(feature = "archive")]
+mod aggregate;
+#[cfg(feature = "archive")]
+mod columns;
+mod coverage;
+mod error;
 pub mod field;
 pub mod filter;
+#[cfg(feature = "archive")]
+mod group_key;
+mod plan;
 pub mod protocol;
 pub mod quantity;
+mod row;
+#[cfg(feature = "archive")]
+mod rows;
+#[cfg(feature = "archive")]
+mod run;
+#[cfg(feature = "archive")]
+mod source;
 pub mod time_range;
+#[cfg(feature = "archive")]
+mod top;
+
+pub use coverage::{Coverage, ExporterLoss, Gap, SampledExporter};
+pub use error::QueryError;
+pub use plan::{
+    GROUPS_MAX, Heading, KEYS_MAX, Keys, Limits, Plan, QueryRequest, SORTED_RECORDS_MAX, Sort,
+    TOP_LIMIT, Top,
+};
+pub use row::{Sink, drop_zero_twins};
+#[cfg(feature = "archive")]
+pub use run::{Outcome, run};
+#[cfg(feature = "archive")]
+pub use source::{Source, SourceError};
+
+#[cfg(all(test, feature = "archive"))]
+mod memory;
+#[cfg(all(test, feature = "archive"))]
+mod naive;
+#[cfg(all(test, feature = "archive"))]
+mod tests;

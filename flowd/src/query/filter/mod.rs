@@ -9,12 +9,12 @@
 
 mod ast;
 mod error;
-//#[cfg(feature = "archive")]
-//mod eval;
+#[cfg(feature = "archive")]
+mod eval;
 mod lexer;
 mod parser;
-//#[cfg(all(test, feature = "archive"))]
-//mod scan_tests;
+#[cfg(feature = "archive")]
+mod ranges;
 mod term;
 #[cfg(test)]
 mod tests;
@@ -22,8 +22,11 @@ mod value;
 
 pub use ast::{Comparison, Expr, Family, NumberRange, Prefix, Subject, Term, Test};
 pub use error::FilterError;
-//#[cfg(feature = "archive")]
-//pub(super) use eval::Predicate;
+#[cfg(feature = "archive")]
+pub(super) use eval::Predicate;
+
+#[cfg(all(test, feature = "archive"))]
+pub(super) use tests::{addresses, exprs};
 
 use crate::model::time::UnixMillis;
 
