@@ -196,7 +196,7 @@ fn all_start_and_end_times_come_out_as_milliseconds() {
     };
     let millis = |millis: i64| millis.to_be_bytes().to_vec();
     let word = |value: u32| value.to_be_bytes().to_vec();
-    let cases: &[(&str, u16, u16, [Vec<u8>; 2], [i64; 2])] = &[
+    let cases = [
         (
             "ms",
             152,
@@ -222,7 +222,7 @@ fn all_start_and_end_times_come_out_as_milliseconds() {
             [EXPORT_MILLIS - 2_000, EXPORT_MILLIS + 10],
         ),
     ];
-    for (name, start, end, [start_octets, end_octets], expected) in cases {
+    for (name, start, end, [start_octets, end_octets], expected) in &cases {
         let length = |octets: &[u8]| u16::try_from(octets.len()).unwrap();
         let fields = [(*start, length(start_octets)), (*end, length(end_octets))];
         let record = decode_one(&fields, &[&start_octets[..], end_octets].concat());
