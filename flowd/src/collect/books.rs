@@ -124,7 +124,7 @@ impl Books {
             .iter()
             .map(|(origin, books)| ExporterStatistics::of(origin, books))
             .collect();
-        exporters.sort_by(|a, b| (a.address, a.domain).cmp(&(b.address, b.domain)));
+        exporters.sort_by_key(|exporter| (exporter.address, exporter.domain));
         let (sets, sets_decoded) = (self.sets.value(), self.sets_decoded.value());
         let set_drops = by_name(&self.set_drops);
         let sets_dropped: u64 = set_drops.values().sum();

@@ -36,6 +36,9 @@ mod decode;
 mod listen;
 mod pending;
 mod plan;
+#[cfg(test)]
+mod property_tests;
+mod rows;
 mod session;
 mod sum;
 mod template_cache;

@@ -21,6 +21,8 @@ use std::sync::{Arc, OnceLock};
 
 /// Numbers wider than this are extras wherever they have a column.
 const NUMBER_SIZE_MAX: u16 = 8;
+/// Addresses that can be sent in both families: source, destination, next hop.
+const FAMILIES_MAX: usize = 3;
 /// `paddingOctets`.
 const PADDING_ELEMENT: u16 = 210;
 
@@ -74,9 +76,30 @@ struct Families {
 /// Which of two families a record's address is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {
-    Ipv4 = 0,
-    Ipv6 = 1,
-    Both = 2,
+    Ipv4,
+    Ipv6,
+    Both,
+}
+
+impl Families {
+    /// The family that is not zero, if one is.
+    fn of(&self, record: &[u8], offsets: &[usize]) -> Option<Family> {
+        let ipv4 = field_at(record, offsets, self.ipv4.1).and_then(<[u8]>::first_chunk);
+        let ipv6 = field_at(record, offsets, self.ipv6.1).and_then(<[u8]>::first_chunk);
+        let has_ipv4 = ipv4.is_some_and(|octets| u32::from_ne_bytes(*octets) != 0);
+        let has_ipv6 = ipv6.is_some_and(|octets| u128::from_ne_bytes(*octets) != 0);
+        match (has_ipv4, has_ipv6) {
+            (true, true) => Some(Family::Both),
+            (true, false) => Some(Family::Ipv4),
+            (false, true) => Some(Family::Ipv6),
+            (false, false) => None,
+        }
+    }
+}
+
+/// A record from the beginning of one of its fields on.
+fn field_at<'a>(record: &'a [u8], offsets: &[usize], field: usize) -> Option<&'a [u8]> {
+    record.get(*offsets.get(field)?..)
 }
 
 /// What some records of the template carry.
@@ -190,30 +213,25 @@ impl Plan {
 
     /// Which variant a record is of.
     pub(super) fn variant_index(&self, record: &[u8], offsets: &[usize]) -> usize {
-        let is_zero = |field: usize, size: usize| {
-            let start = offsets.get(field).copied().unwrap_or(usize::MAX);
-            let octets = record.get(start..start.saturating_add(size));
-            octets.is_none_or(|octets| octets.iter().all(|&octet| octet == 0))
-        };
-        let family =
-            |families: &Families| match (is_zero(families.ipv4.1, 4), is_zero(families.ipv6.1, 16))
-            {
-                (false, false) => Some(Family::Both),
-                (false, true) => Some(Family::Ipv4),
-                (true, false) => Some(Family::Ipv6),
-                (true, true) => None,
-            };
+        let exceeds = self.wide.iter().any(|&(field, size)| {
+            let excess = field_at(record, offsets, field).and_then(|octets| octets.get(..size));
+            excess.is_some_and(|octets| octets.iter().any(|&octet| octet != 0))
+        });
+        let mut found = [None; FAMILIES_MAX];
+        for (found, families) in found.iter_mut().zip(&self.families) {
+            *found = families.of(record, offsets);
+        }
         // An address that is zero in both families (0.0.0.0 asks for a lease, :: for its own
         // address) is of the family of the record's other address.
-        let common = match self.families.iter().find_map(family) {
+        let common = match found.iter().flatten().next() {
             Some(Family::Ipv6) => Family::Ipv6,
             _ => Family::Ipv4,
         };
-        let exceeds = self.wide.iter().any(|&(field, size)| !is_zero(field, size));
         self.families
             .iter()
-            .fold(usize::from(exceeds), |index, families| {
-                let digit = match family(families).unwrap_or(common) {
+            .zip(found)
+            .fold(usize::from(exceeds), |index, (_, family)| {
+                let digit = match family.unwrap_or(common) {
                     Family::Ipv4 => 0,
                     Family::Ipv6 => 1,
                     Family::Both => 2,

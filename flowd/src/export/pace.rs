@@ -81,8 +81,8 @@ impl Pacer {
             }
             Self::Rate { rate, burst } => {
                 if is_due(burst) {
-                    let burst_time = Duration::from_secs(1).saturating_mul(BURST_MESSAGES);
-                    std::thread::sleep(burst_time / rate.get());
+                    let burst = Duration::from_secs(1).saturating_mul(BURST_MESSAGES);
+                    std::thread::sleep(burst.checked_div(rate.get()).unwrap_or(burst));
                 }
                 true
             }

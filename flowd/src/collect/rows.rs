@@ -1,0 +1,208 @@
+//! The records of one data set -> rows of a batch, by column.
+
+use super::books::CollectDrop;
+use super::copy::{Clocks, Strided, fill};
+use super::plan::{Plan, Variant};
+use crate::model::time::UnixMillis;
+use crate::model::{BATCH_ROWS_MAX, Column, ColumnMut, FlowBatch, Origin};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+/// Where rows go.
+pub(super) struct Output<'a> {
+    pub(super) batch: &'a mut FlowBatch,
+    pub(super) full: &'a mut dyn FnMut(&FlowBatch),
+}
+
+impl Output<'_> {
+    /// How many rows fit now, at least one: a full batch is handed on first.
+    fn room(&mut self) -> usize {
+        if self.batch.room() == 0 {
+            (self.full)(self.batch);
+            self.batch.clear();
+        }
+        self.batch.room()
+    }
+}
+
+/// What the records of one set have in common.
+pub(super) struct RecordContext<'a> {
+    pub(super) origin: &'a Arc<Origin>,
+    pub(super) clocks: Clocks,
+    pub(super) sequence_number: u32,
+    pub(super) received: UnixMillis,
+    /// Place of the next record in its message.
+    pub(super) record_index: u32,
+}
+
+/// Appends the records of a set. `offsets` is memory that is used again.
+pub(super) fn decode_records(
+    plan: &Plan,
+    body: &[u8],
+    offsets: &mut Vec<usize>,
+    context: &mut RecordContext<'_>,
+    output: &mut Output<'_>,
+) -> Result<(), CollectDrop> {
+    if plan.is_variable() {
+        return decode_variable(plan, body, offsets, context, output);
+    }
+    decode_fixed(plan, body, context, output);
+    Ok(())
+}
+
+/// Records of one size. What is left over is padding.
+fn decode_fixed(
+    plan: &Plan,
+    body: &[u8],
+    context: &mut RecordContext<'_>,
+    output: &mut Output<'_>,
+) {
+    let record_size = plan.record_size_min();
+    let offsets = plan.offsets();
+    let mut rest = body;
+    while rest.len() >= record_size.get() {
+        let (variant, alike) = if plan.has_variants() {
+            alike(plan, rest, record_size, offsets)
+        } else {
+            (0, rest.len() / record_size)
+        };
+        let count = alike.min(output.room());
+        let Some((records, after)) = rest.split_at_checked(count.saturating_mul(record_size.get()))
+        else {
+            return;
+        };
+        rest = after;
+        let fields = Fields {
+            records,
+            record_size,
+            offsets,
+        };
+        append(plan, plan.variant(variant), &fields, count, context, output);
+    }
+}
+
+/// The first record's variant, and how many records from it on are of the same one.
+fn alike(
+    plan: &Plan,
+    records: &[u8],
+    record_size: NonZeroUsize,
+    offsets: &[usize],
+) -> (usize, usize) {
+    let mut variants = records
+        .chunks_exact(record_size.get())
+        .take(BATCH_ROWS_MAX)
+        .map(|record| plan.variant_index(record, offsets));
+    let first = variants.next().unwrap_or(0);
+    let more = variants.take_while(|&variant| variant == first).count();
+    (first, more.saturating_add(1))
+}
+
+/// Records whose size varies: each is measured first.
+fn decode_variable(
+    plan: &Plan,
+    body: &[u8],
+    offsets: &mut Vec<usize>,
+    context: &mut RecordContext<'_>,
+    output: &mut Output<'_>,
+) -> Result<(), CollectDrop> {
+    let mut rest = body;
+    while rest.len() >= plan.record_size_min().get() {
+        // Zeros to the end are padding, however many.
+        if rest.iter().all(|&octet| octet == 0) {
+            return Ok(());
+        }
+        plan.measure(rest, offsets).ok_or(CollectDrop::Malformed)?;
+        let record_size = offsets
+            .last()
+            .copied()
+            .and_then(NonZeroUsize::new)
+            .ok_or(CollectDrop::Malformed)?;
+        let (record, after) = rest
+            .split_at_checked(record_size.get())
+            .ok_or(CollectDrop::Malformed)?;
+        rest = after;
+        let variant = if plan.has_variants() {
+            plan.variant_index(record, offsets)
+        } else {
+            0
+        };
+        output.room();
+        let fields = Fields {
+            records: record,
+            record_size,
+            offsets,
+        };
+        append(plan, plan.variant(variant), &fields, 1, context, output);
+    }
+    Ok(())
+}
+
+/// Records that are alike, and where the fields of each lie.
+struct Fields<'a> {
+    records: &'a [u8],
+    record_size: NonZeroUsize,
+    offsets: &'a [usize],
+}
+
+impl Fields<'_> {
+    fn offset(&self, field: usize) -> usize {
+        self.offsets.get(field).copied().unwrap_or(usize::MAX)
+    }
+}
+
+/// Appends `count` records of one variant: field by field, then the extras row by row.
+fn append(
+    plan: &Plan,
+    variant: &Variant,
+    fields: &Fields<'_>,
+    count: usize,
+    context: &mut RecordContext<'_>,
+    output: &mut Output<'_>,
+) {
+    let batch = &mut *output.batch;
+    let columns = variant.shape.columns;
+    let rows = batch.append_rows(&variant.shape, context.origin, count);
+    for copy in plan.copies() {
+        if !columns.contains(copy.column) {
+            continue;
+        }
+        let field = Strided {
+            records: fields.records,
+            record_size: fields.record_size,
+            offset: fields.offset(copy.field),
+            length: copy.length,
+        };
+        let column = batch.column_mut(copy.column);
+        fill(column, rows.clone(), &field, copy.how, context.clocks);
+    }
+    if columns.contains(Column::CollectionTimeMilliseconds)
+        && let ColumnMut::I64(values) = batch.column_mut(Column::CollectionTimeMilliseconds)
+        && let Some(values) = values.get_mut(rows.clone())
+    {
+        values.fill(context.received.0);
+    }
+    if let ColumnMut::U32(values) = batch.column_mut(Column::ExportSequenceNumber)
+        && let Some(values) = values.get_mut(rows.clone())
+    {
+        values.fill(context.sequence_number);
+    }
+    if let ColumnMut::U16(values) = batch.column_mut(Column::ExportRecordIndex)
+        && let Some(values) = values.get_mut(rows.clone())
+    {
+        for value in values {
+            *value = u16::try_from(context.record_index).unwrap_or(u16::MAX);
+            context.record_index = context.record_index.saturating_add(1);
+        }
+    }
+    if variant.extras.is_empty() {
+        return;
+    }
+    let records = fields.records.chunks_exact(fields.record_size.get());
+    for (row, record) in rows.zip(records) {
+        batch.begin_extras(row);
+        for &(first, after) in &variant.extras {
+            let range = fields.offset(first)..fields.offset(after);
+            batch.extend_extras(record.get(range).unwrap_or_default());
+        }
+    }
+}
