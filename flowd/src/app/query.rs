@@ -1,0 +1,106 @@
+//! `flowd query` and `flowd top`: the engine over a store, and what the answer could not know.
+
+use super::statistics::StoreStatistics;
+use super::{clock, control};
+use crate::archive::{SegmentReader, StoreSnapshot, block_batch};
+use crate::model::ObservationDomainId;
+use crate::model::time::UnixMillis;
+use crate::query::{Coverage, ExporterLoss, Outcome, Plan, Sink, Source, SourceError};
+use crate::ring::Block;
+use crate::telemetry::Flag;
+use anyhow::Result;
+use arrow_array::RecordBatch;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Answers a query from the ring and the archive of a store.
+///
+/// # Errors
+/// If there is no store, or it cannot be read, or the query needs more than its limits.
+pub fn run(store: &Path, plan: &Plan, sink: &mut dyn Sink) -> Result<Outcome> {
+    let source = StoreSource::open(store)?;
+    Ok(crate::query::run(plan, &source, &Flag::default(), sink)?)
+}
+
+/// The time now, which relative times of a query count from.
+#[must_use]
+pub fn now() -> UnixMillis {
+    clock::now()
+}
+
+/// What is read at once.
+enum Part {
+    Block(Arc<Block>),
+    RowGroup(Arc<SegmentReader>, usize),
+}
+
+/// A store as the engine sees it.
+struct StoreSource {
+    parts: Vec<Part>,
+    coverage: Coverage,
+}
+
+impl StoreSource {
+    fn open(store: &Path) -> Result<Self> {
+        let snapshot = StoreSnapshot::open(store)?;
+        let coverage = coverage(store, &snapshot)?;
+        // Newest first: what the ring holds is younger than any segment.
+        let blocks = snapshot.flow_blocks().into_iter().map(Part::Block);
+        let groups = snapshot.flow_segments().into_iter().flat_map(|segment| {
+            let groups = 0..segment.row_group_count();
+            groups.rev().map(move |group| Part::RowGroup(Arc::clone(&segment), group))
+        });
+        Ok(Self { parts: blocks.chain(groups).collect(), coverage })
+    }
+}
+
+impl Source for StoreSource {
+    fn part_count(&self) -> usize {
+        self.parts.len()
+    }
+
+    fn part_rows(&self, part: usize) -> usize {
+        match &self.parts[part] {
+            Part::Block(block) => block.rows(),
+            Part::RowGroup(segment, group) => segment.row_group_rows(*group),
+        }
+    }
+
+    fn part_time_range(&self, part: usize) -> Option<(i64, i64)> {
+        match &self.parts[part] {
+            Part::Block(_) => None,
+            Part::RowGroup(segment, group) => segment.row_group_time_range(*group),
+        }
+    }
+
+    fn read(&self, part: usize, columns: &[usize]) -> Result<RecordBatch, SourceError> {
+        Ok(match &self.parts[part] {
+            Part::Block(block) => block_batch(block, 0..block.rows(), columns)?,
+            Part::RowGroup(segment, group) => segment.read(*group, columns)?,
+        })
+    }
+
+    fn coverage(&self) -> Coverage {
+        self.coverage.clone()
+    }
+}
+
+/// What the store knows to be missing: its own gaps, and what exporters sent that never arrived.
+fn coverage(store: &Path, snapshot: &StoreSnapshot) -> Result<Coverage> {
+    let statistics = match control::ask(store, "statistics") {
+        Some(text) => serde_json::from_str(&text)?,
+        None => StoreStatistics::read(store)?,
+    };
+    let losses = statistics.collect.exporters.iter().map(|exporter| ExporterLoss {
+        address: exporter.address,
+        domain: ObservationDomainId(exporter.domain),
+        sequence_missing: exporter.messages_lost,
+        dropped: exporter.set_drops.values().sum(),
+    });
+    Ok(Coverage {
+        span: snapshot.totals().received,
+        gaps: snapshot.gaps(),
+        losses: losses.filter(|loss| loss.sequence_missing + loss.dropped > 0).collect(),
+        sampling: Vec::new(),
+    })
+}
