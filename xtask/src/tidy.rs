@@ -146,7 +146,10 @@ fn check_line(path: &str, number: usize, line: &str, findings: &mut Findings) {
     }
     let words = code.split("//").next().unwrap_or_default();
     let unsafe_here = words.contains("unsafe {") || words.contains("unsafe impl");
-    if unsafe_here && !path.starts_with("xtask/") && !UNSAFE_OWNERS.iter().any(|owner| path.starts_with(owner)) {
+    if unsafe_here
+        && !path.starts_with("xtask/")
+        && !UNSAFE_OWNERS.iter().any(|owner| path.starts_with(owner))
+    {
         findings.fault(path, number, "unsafe code belongs to the files that are named for it");
     }
 }

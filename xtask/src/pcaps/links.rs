@@ -205,11 +205,7 @@ fn link_types() -> Vec<Capture> {
     captures
 }
 
-const NO_LINK: Link = Link {
-    source_mac: None,
-    destination_mac: None,
-    vlan_id: None,
-};
+const NO_LINK: Link = Link { source_mac: None, destination_mac: None, vlan_id: None };
 
 fn raw_links() -> Vec<Capture> {
     let question = |family| Frame::behind(&[], &Packet::question(family));
@@ -240,10 +236,7 @@ fn raw_links() -> Vec<Capture> {
 }
 
 fn cooked_links() -> Vec<Capture> {
-    let cooked = Link {
-        source_mac: Some(CLIENT_MAC),
-        ..NO_LINK
-    };
+    let cooked = Link { source_mac: Some(CLIENT_MAC), ..NO_LINK };
     let sll =
         |ethertype: [u8; 2]| [&[0, 4, 0, 1, 0, 6][..], &CLIENT_MAC, &[0, 0], &ethertype].concat();
     let sll2 = |ethertype: [u8; 2]| {
@@ -321,10 +314,7 @@ fn serial_links() -> Vec<Capture> {
             51,
             "link-ppp-ether.pcap",
             "PPPoE sessions without Ethernet.",
-            (
-                &[0x11, 0, 0, 1, 0, 62, 0, 0x21],
-                &[0x11, 0, 0, 1, 0, 82, 0, 0x57],
-            ),
+            (&[0x11, 0, 0, 1, 0, 62, 0, 0x21], &[0x11, 0, 0, 1, 0, 82, 0, 0x57]),
             NO_LINK,
         ),
         pair(
