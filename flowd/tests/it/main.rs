@@ -6,5 +6,6 @@ mod errors;
 mod export_collect;
 mod hostile;
 mod interop;
+mod netflow_v9;
 mod pcap_flows;
 mod support;
