@@ -2,6 +2,7 @@
 //! so that a mistake in one does not hide in the other.
 
 pub mod number;
+pub mod random;
 pub mod send;
 pub mod traffic;
 pub mod v9;

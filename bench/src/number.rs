@@ -19,7 +19,7 @@ pub fn parse_count(text: &str) -> Result<u64, String> {
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let wrong = || format!("`{text}` is not a time; write 500ms, 10s or 2m");
-    let number: u64 = text[..end].parse().map_err(|_| wrong())?;
+    let Ok(number) = text[..end].parse::<u64>() else { return Err(wrong()) };
     match &text[end..] {
         "ms" => Ok(Duration::from_millis(number)),
         "s" => Ok(Duration::from_secs(number)),

@@ -111,7 +111,7 @@ struct Burst {
 impl Burst {
     fn new() -> Self {
         Self {
-            datagrams: vec![Vec::with_capacity(1500); BURST_MAX],
+            datagrams: vec![Vec::new(); BURST_MAX],
             filled: 0,
             flows: Vec::with_capacity(RECORDS_MAX),
         }

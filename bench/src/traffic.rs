@@ -1,5 +1,7 @@
 //! Seeded flows: flow `index` of a seed is always the same, whatever was made before it.
 
+use crate::random::Draws;
+
 /// A flow as a router would have seen it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are the Information Elements of their names")]
@@ -43,37 +45,6 @@ const CLIENTS: u64 = 50_000;
 const SERVERS: u64 = 200_000;
 /// Networks that servers stand in.
 const SERVER_NETWORKS: u32 = 4_000;
-
-/// Draws of one flow: a SplitMix64 stream of its own.
-struct Draws(u64);
-
-impl Draws {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        // The high half of a 128-bit product is uniform enough for traffic.
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
-    }
-
-    /// A rank below `bound`, low ranks far likelier: the product of two uniform draws.
-    fn popular(&mut self, bound: u64) -> u64 {
-        let first = self.below(bound);
-        self.below(first + 1)
-    }
-
-    /// A size with a heavy tail: each doubling is half as likely, up to `doublings_max`.
-    fn heavy(&mut self, doublings_max: u32) -> u32 {
-        let doublings = self.next().trailing_zeros().min(doublings_max);
-        let low = 1_u32 << doublings;
-        low + self.below(u64::from(low)) as u32
-    }
-}
 
 /// Flow number `index` of a seed.
 #[must_use]

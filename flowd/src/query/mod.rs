@@ -16,11 +16,13 @@ mod aggregate;
 #[cfg(feature = "archive")]
 mod columns;
 mod coverage;
+#[cfg(feature = "archive")]
 mod error;
 pub mod field;
 pub mod filter;
 #[cfg(feature = "archive")]
 mod group_key;
+#[cfg(feature = "archive")]
 mod plan;
 pub mod protocol;
 pub mod quantity;
@@ -36,7 +38,9 @@ pub mod time_range;
 mod top;
 
 pub use coverage::{Coverage, ExporterLoss, Gap, SampledExporter};
+#[cfg(feature = "archive")]
 pub use error::QueryError;
+#[cfg(feature = "archive")]
 pub use plan::{
     GROUPS_MAX, Heading, KEYS_MAX, Keys, Limits, Plan, QueryRequest, SORTED_RECORDS_MAX, Sort,
     TOP_LIMIT, Top,

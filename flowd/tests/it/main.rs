@@ -4,7 +4,6 @@ mod cli;
 mod corpus;
 mod errors;
 mod export_collect;
-mod hostile;
 mod interop;
 mod netflow_v9;
 mod pcap_flows;

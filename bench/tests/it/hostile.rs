@@ -1,23 +1,12 @@
 //! A collector under bytes that mean nothing.
 
-use crate::support::{Collector, info, run, test_pcap, wait_until};
+use crate::support::{Collector, free_port, info, json_of, loadgen, summary, wait_until};
+use bench::random::Draws;
 use std::net::UdpSocket;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 const DATAGRAMS: u64 = 1_000_000;
-
-/// SplitMix64, so that a failure can be run again.
-struct Draws(u64);
-
-impl Draws {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-}
 
 /// Kilobytes of anonymous memory that a process holds: what it allocated, without mapped files.
 fn anonymous_memory(process: u32) -> u64 {
@@ -46,7 +35,9 @@ fn datagram(draws: &mut Draws, out: &mut Vec<u8>) {
     out[22] = 0;
     if out[20] == 0 {
         out[21] &= 1;
-        out[24..28].copy_from_slice(&[1, out[25] & 3, 0, out[27] & 15]);
+        (out[24], out[26]) = (1, 0);
+        out[25] &= 3;
+        out[27] &= 15;
     } else {
         out[21] &= 3;
     }
@@ -55,9 +46,11 @@ fn datagram(draws: &mut Draws, out: &mut Vec<u8>) {
 #[test]
 fn a_million_random_datagrams_leave_it_standing_and_counted() {
     let folder = tempfile::tempdir().unwrap();
-    let collector = Collector::start(&folder.path().join("store"));
+    let store = folder.path().join("store");
+    let port = free_port();
+    let collector = Collector::start(&store, port);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.connect(("127.0.0.1", collector.port)).unwrap();
+    socket.connect(("127.0.0.1", port)).unwrap();
     let mut draws = Draws(20_261_123);
     let mut octets = Vec::new();
     let mut memory = Vec::new();
@@ -66,14 +59,14 @@ fn a_million_random_datagrams_leave_it_standing_and_counted() {
         socket.send(&octets).unwrap();
         // The receive queue holds some thousands of small datagrams: let the collector keep up.
         if number % 4_000 == 3_999 {
-            settle(&collector, number + 1);
+            settle(&store, number + 1);
         }
         if number % 100_000 == 99_999 {
             memory.push(anonymous_memory(collector.id()));
         }
     }
-    let (received, _) = info_of(&collector);
-    let info = info(&collector.store);
+    let (received, _) = counts_of(&store);
+    let info = info(&store);
     let drops = info["drops"].as_object().unwrap();
     println!("received {received}, drops {drops:?}, anonymous memory in kB {memory:?}");
     assert!(received > DATAGRAMS * 9 / 10, "most were received");
@@ -82,19 +75,19 @@ fn a_million_random_datagrams_leave_it_standing_and_counted() {
     assert!(late < early + 64 * 1024, "memory grew from {early} to {late} kB");
 
     // It still does its work.
-    let before = crate::support::summary(&collector.store)["deltaFlowCount"].as_u64().unwrap();
-    let replayed = run(&["replay", &test_pcap("icmp.pcap"), "-o", "json"]).ok().json().len() as u64;
-    run(&["replay", &test_pcap("icmp.pcap"), "--collector", &collector.url()]).ok();
-    collector.wait_for_flows(before + replayed);
-    collector.stop();
+    let before = summary(&store)["deltaFlowCount"].as_u64().unwrap_or_default();
+    let sent = json_of(loadgen(port).args(["--flows", "1000"]));
+    assert_eq!(sent["flows"], 1_000);
+    wait_until("the flows are stored", || summary(&store)["deltaFlowCount"] == before + 1_000);
+    collector.terminate();
 }
 
 /// Waits until the collector has counted what was sent. The kernel tells of its last drops only
 /// with the next datagram, so an unchanged count for a second ends the wait as well.
-fn settle(collector: &Collector, sent: u64) {
+fn settle(store: &Path, sent: u64) {
     let mut last = (0, Instant::now());
     wait_until("the datagrams are counted", || {
-        let (received, dropped) = info_of(collector);
+        let (received, dropped) = counts_of(store);
         if last.0 != received + dropped {
             last = (received + dropped, Instant::now());
         }
@@ -103,8 +96,8 @@ fn settle(collector: &Collector, sent: u64) {
 }
 
 /// Datagrams that the collector received, and those that the kernel dropped before it.
-fn info_of(collector: &Collector) -> (u64, u64) {
-    let info = info(&collector.store);
+fn counts_of(store: &Path) -> (u64, u64) {
+    let info = info(store);
     let count = |name: &str| info[name].as_u64().unwrap_or_default();
     (count("datagrams"), count("kernelDrops"))
 }

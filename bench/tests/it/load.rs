@@ -1,106 +1,10 @@
-//! A collector under load, with the generator that knows exactly what it sent.
+//! Everything that the load generator sent is stored, or known not to have arrived.
 
+use crate::support::{Collector, free_port, info, json_of, loadgen, rows_of, summary, wait_until};
 use serde_json::Value;
-use std::fs::File;
-use std::net::UdpSocket;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// The flowd that was built beside the load generator.
-fn flowd() -> PathBuf {
-    let program = Path::new(env!("CARGO_BIN_EXE_loadgen")).with_file_name("flowd");
-    assert!(program.exists(), "build flowd first: cargo build --workspace --bins");
-    program
-}
-
-fn json_of(command: &mut Command) -> Value {
-    let output = command.stdin(Stdio::null()).output().expect("the program starts");
-    let words = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{:?}: {words}", output.status);
-    serde_json::from_slice(&output.stdout).expect("one JSON object")
-}
-
-/// The rows of a query as JSON objects.
-fn rows_of(store: &Path, arguments: &[&str]) -> Vec<Value> {
-    let output = Command::new(flowd())
-        .args(["query", "-o", "json", "--quiet", "--store"])
-        .arg(store)
-        .args(arguments)
-        .output()
-        .expect("flowd starts");
-    let words = String::from_utf8_lossy(&output.stderr);
-    assert!(matches!(output.status.code(), Some(0 | 1)), "{words}");
-    let text = String::from_utf8(output.stdout).expect("JSON is UTF-8");
-    text.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
-}
-
-fn loadgen(port: u16) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
-    command.args(["--collector", &format!("udp://127.0.0.1:{port}")]);
-    command
-}
-
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < PATIENCE, "gave up waiting until {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// A collector, killed when a test ends early.
-struct Collector(Child);
-
-impl Collector {
-    fn start(store: &Path, port: u16) -> Self {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(store.with_extension("log"))
-            .expect("a log file");
-        // The socket of a collector that was killed is still there.
-        drop(std::fs::remove_file(store.join("control.sock")));
-        let mut child = Command::new(flowd())
-            .args(["collect", "--workers", "2", "--listen", &format!("udp://127.0.0.1:{port}")])
-            .arg("--store")
-            .arg(store)
-            .stdin(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("flowd starts");
-        wait_until("the collector listens", || {
-            assert!(child.try_wait().expect("a child").is_none(), "the collector ended");
-            store.join("control.sock").exists()
-        });
-        Self(child)
-    }
-
-    fn terminate(mut self) {
-        let status =
-            Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().expect("kill");
-        assert!(status.success());
-        let ended = self.0.wait().expect("a child");
-        assert!(ended.success(), "{ended}");
-    }
-}
-
-impl Drop for Collector {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-fn free_port() -> u16 {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-fn summary(store: &Path) -> Value {
-    rows_of(store, &["--summary"]).pop().unwrap_or(Value::Null)
-}
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
 #[test]
 fn two_million_flows_at_200_k_a_second_are_all_stored() {
@@ -123,8 +27,7 @@ fn assert_books(store: &Path, sent: &Value) {
     assert_eq!(stored["deltaFlowCount"], sent["flows"]);
     assert_eq!(stored["packetDeltaCount"], sent["packets"]);
     assert_eq!(stored["octetDeltaCount"], sent["octets"]);
-    let info =
-        json_of(Command::new(flowd()).args(["store", "info", "-o", "json", "--store"]).arg(store));
+    let info = info(store);
     assert_eq!(info["flowRecords"], sent["flows"], "{info}");
     for exporter in info["exporters"].as_array().unwrap() {
         assert_eq!(exporter["sequenceGaps"], 0, "{info}");

@@ -1,0 +1,5 @@
+//! A collector under load, and under bytes that mean nothing.
+
+mod hostile;
+mod load;
+mod support;
