@@ -2,10 +2,11 @@
 
 use super::statistics::StoreStatistics;
 use super::{clock, control, shutdown};
-use crate::archive::Archiver;
+use crate::archive::{ArchiveConfig, Archiver, OpenStore, open_store};
 use crate::collect::{Books, DecoderConfig, ListenConfig, TemplateStore, Worker, listen};
 use crate::model::FlowBatch;
-use crate::ring::{Recovery, Ring, ShardWriter, StoreLock};
+use crate::model::time::UnixMillis;
+use crate::ring::{Recovery, Ring, ShardWriter};
 use crate::telemetry::{Flag, Throttle};
 use anyhow::{Context, Result};
 use std::cell::RefCell;
@@ -23,7 +24,7 @@ const STATISTICS_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the main thread looks at the wish to stop.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// What archiving may take at the end; what is left then stays in the ring for the next start.
-const ARCHIVE_TIME_MAX: Duration = Duration::from_secs(15);
+const ARCHIVE_MILLIS_MAX: i64 = 15_000;
 
 /// What to collect, and where to.
 #[derive(Debug)]
@@ -72,13 +73,12 @@ pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
     let stop = shutdown::on_signal()?;
     let books = Arc::new(Books::default());
     let workers = open_sockets(plan, &books)?;
-    let lock = StoreLock::acquire(&plan.store)?;
+    let OpenStore { ring, archiver, recovery } =
+        open_store(&plan.store, plan.ring, ArchiveConfig::for_ring(&plan.ring))?;
     let earlier = StoreStatistics::read(&plan.store)?;
-    let (archiver, floors) = Archiver::open(lock.store())?;
-    let (ring, recovery) = Ring::open(lock, plan.ring, floors)?;
     // Raised once the workers have sealed their last blocks.
     let sealed = Arc::new(Flag::default());
-    let archiver = spawn_archiver(archiver, &ring, &sealed)?;
+    let archiver = spawn_archiver(archiver, &sealed)?;
 
     let addresses = addresses_of(&workers);
     let worker_count = workers.len();
@@ -96,16 +96,16 @@ pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
     watch(plan, &stop, &threads, &statistics);
     let ended: Vec<Result<()>> = threads.into_iter().map(join).collect();
     sealed.raise();
-    let blocks_left = join(archiver)?;
+    let archived = join(archiver);
     statistics().write(&plan.store)?;
     control::remove(&plan.store);
-    ended.into_iter().collect::<Result<()>>()?;
+    ended.into_iter().chain([archived]).collect::<Result<()>>()?;
     let counted = books.statistics();
     Ok(Report {
         datagrams: counted.datagrams,
         stored: ring.appended().value(),
         dropped: counted.dropped() + ring.drops().total(),
-        blocks_left,
+        blocks_left: ring.sealed_blocks().len(),
     })
 }
 
@@ -181,17 +181,13 @@ impl Appender {
     }
 }
 
-/// The thread that moves sealed blocks into the archive; it ends with how many are left.
-fn spawn_archiver(
-    mut archiver: Archiver,
-    ring: &Arc<Ring>,
-    sealed: &Arc<Flag>,
-) -> Result<JoinHandle<Result<usize>>> {
-    let (ring, sealed) = (Arc::clone(ring), Arc::clone(sealed));
+/// The thread that moves sealed blocks into the archive.
+fn spawn_archiver(mut archiver: Archiver, sealed: &Arc<Flag>) -> Result<JoinHandle<Result<()>>> {
+    let sealed = Arc::clone(sealed);
     let work = move || {
-        archiver.run(&ring, &sealed, clock::now);
-        let start = Instant::now();
-        Ok(archiver.finish(&ring, &|| start.elapsed() < ARCHIVE_TIME_MAX)?)
+        archiver.run(&sealed, clock::now);
+        let deadline = clock::now().0.saturating_add(ARCHIVE_MILLIS_MAX);
+        archiver.finish(clock::now, UnixMillis(deadline)).context("archive the last blocks")
     };
     thread::Builder::new().name("archiver".into()).spawn(work).context("start the archiver")
 }

@@ -1,7 +1,7 @@
 //! `flowd decode`: a capture of export datagrams -> every record in them, in wire order.
 
 use crate::collect::{Books, Decoder, DecoderConfig, Statistics, TemplateStore};
-use crate::model::{FlowBatch, FlowRecord, time::UnixMillis};
+use crate::model::{FlowBatch, FlowRecord, Origin, time::UnixMillis};
 use crate::probe::{CaptureFile, CapturedPacket};
 use anyhow::{Context, Result};
 use flowd_common::packet::{self, Addresses, Captured};
@@ -16,8 +16,8 @@ const SFLOW_VERSION: [u8; 4] = [0, 0, 0, 5];
 const UDP: u8 = 17;
 const UDP_HEADER_SIZE: usize = 8;
 
-/// What to do with each record.
-pub type EachRecord<'a> = &'a mut dyn FnMut(&FlowRecord) -> io::Result<()>;
+/// What to do with each record and who sent it.
+pub type EachRecord<'a> = &'a mut dyn FnMut(&FlowRecord, &Origin) -> io::Result<()>;
 
 /// Decodes the export datagrams of a capture. What was decoded and dropped comes back.
 ///
@@ -48,9 +48,11 @@ pub fn run(file: &Path, each: EachRecord<'_>) -> Result<Statistics> {
 }
 
 fn hand_on(batch: &FlowBatch, each: EachRecord<'_>, outcome: &mut io::Result<()>) {
-    for record in (0..batch.len()).filter_map(|row| batch.record(row)) {
-        if outcome.is_ok() {
-            *outcome = each(&record);
+    for run in batch.runs() {
+        for record in run.rows.clone().filter_map(|row| batch.record(row)) {
+            if outcome.is_ok() {
+                *outcome = each(&record, &run.origin);
+            }
         }
     }
 }

@@ -3,9 +3,9 @@
 use super::statistics::StoreStatistics;
 use super::{clock, control};
 use crate::archive::{SegmentReader, StoreSnapshot, block_batch};
-use crate::model::ObservationDomainId;
+use crate::model::{ObservationDomainId, RecordType};
 use crate::model::time::UnixMillis;
-use crate::query::{Coverage, ExporterLoss, Outcome, Plan, Sink, Source, SourceError};
+use crate::query::{Coverage, ExporterLoss, Gap, Outcome, Plan, Sink, Source, SourceError};
 use crate::ring::Block;
 use crate::telemetry::Flag;
 use anyhow::Result;
@@ -45,11 +45,21 @@ impl StoreSource {
         let snapshot = StoreSnapshot::open(store)?;
         let coverage = coverage(store, &snapshot)?;
         // Newest first: what the ring holds is younger than any segment.
-        let blocks = snapshot.flow_blocks().into_iter().map(Part::Block);
-        let groups = snapshot.flow_segments().into_iter().flat_map(|segment| {
-            let groups = 0..segment.row_group_count();
-            groups.rev().map(move |group| Part::RowGroup(Arc::clone(&segment), group))
-        });
+        let StoreSnapshot { segments, mut blocks, .. } = snapshot;
+        blocks.retain(|block| block.id().lane.record_type() == RecordType::Flow);
+        blocks.sort_by_key(|block| std::cmp::Reverse(block.received().1));
+        let blocks = blocks.into_iter().map(Part::Block);
+        let flows = segments
+            .into_iter()
+            .filter(|segment| segment.entry().record_type == RecordType::Flow)
+            .map(Arc::new);
+        let mut groups: Vec<Part> = flows
+            .flat_map(|segment| {
+                let groups = 0..segment.row_group_count();
+                groups.map(move |group| Part::RowGroup(Arc::clone(&segment), group))
+            })
+            .collect();
+        groups.reverse();
         Ok(Self { parts: blocks.chain(groups).collect(), coverage })
     }
 }
@@ -97,9 +107,15 @@ fn coverage(store: &Path, snapshot: &StoreSnapshot) -> Result<Coverage> {
         sequence_missing: exporter.messages_lost,
         dropped: exporter.set_drops.values().sum(),
     });
+    let gaps = snapshot.losses.iter().map(|loss| Gap {
+        since: UnixMillis(loss.received.0),
+        until: UnixMillis(loss.received.1),
+        records: loss.rows,
+        reason: loss.reason.clone(),
+    });
     Ok(Coverage {
-        span: snapshot.totals().received,
-        gaps: snapshot.gaps(),
+        span: snapshot.received().map(|(first, last)| (UnixMillis(first), UnixMillis(last))),
+        gaps: gaps.collect(),
         losses: losses.filter(|loss| loss.sequence_missing + loss.dropped > 0).collect(),
         sampling: Vec::new(),
     })

@@ -4,6 +4,7 @@ use super::control;
 use super::statistics::StoreStatistics;
 use crate::archive::StoreSnapshot;
 use crate::collect::ExporterStatistics;
+use crate::model::time::UnixMillis;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -24,8 +25,6 @@ pub struct Info {
     pub archive_records: u64,
     /// Records of options data held, beside the flow records.
     pub other_records: u64,
-    /// Octets of the ring's blocks.
-    pub ring_bytes: u64,
     /// Octets of the archive's segments.
     pub archive_bytes: u64,
     /// Octets of indexes.
@@ -54,17 +53,16 @@ pub fn read(store: &Path) -> Result<Info> {
         Some(text) => serde_json::from_str(text).context("the collector's statistics")?,
         None => StoreStatistics::read(store)?,
     };
-    let totals = snapshot.totals();
+    let text = |millis| UnixMillis(millis).to_string();
     Ok(Info {
         is_collecting: live.is_some(),
-        flow_records: totals.flow_records,
-        ring_records: totals.ring_records,
-        archive_records: totals.archive_records,
-        other_records: totals.other_records,
-        ring_bytes: totals.ring_bytes,
-        archive_bytes: totals.archive_bytes,
-        index_bytes: totals.index_bytes,
-        received: totals.received.map(|(first, last)| (first.to_string(), last.to_string())),
+        flow_records: snapshot.flow_records(),
+        ring_records: snapshot.ring_records(),
+        archive_records: snapshot.archive_records(),
+        other_records: snapshot.other_records(),
+        archive_bytes: snapshot.archive_bytes(),
+        index_bytes: snapshot.index_bytes(),
+        received: snapshot.received().map(|(first, last)| (text(first), text(last))),
         datagrams: statistics.collect.datagrams,
         kernel_drops: statistics.collect.kernel_drops,
         drops: drops(&statistics),

@@ -1,12 +1,12 @@
 //! Records metered here -> a store: the ring's writer and the archiver in one thread.
 
 use super::clock;
-use crate::archive::Archiver;
+use crate::archive::{ArchiveConfig, Archiver, OpenStore, open_store};
 use crate::model::time::UnixMillis;
 use crate::model::{
     Column, ColumnSet, FlowBatch, FlowRecord, ObservationDomainId, Origin, Protocol, Shape,
 };
-use crate::ring::{Ring, RingConfig, ShardWriter, StoreLock};
+use crate::ring::{Ring, RingConfig, ShardWriter};
 use anyhow::{Context, Result, bail};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -26,9 +26,9 @@ pub(super) struct StoreWriter {
 impl StoreWriter {
     /// Opens the store, which is made if it is not there.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let lock = StoreLock::acquire(path)?;
-        let (archiver, floors) = Archiver::open(lock.store())?;
-        let (ring, _) = Ring::open(lock, RingConfig::default(), floors)?;
+        let config = RingConfig::default();
+        let OpenStore { ring, archiver, recovery: _ } =
+            open_store(path, config, ArchiveConfig::for_ring(&config))?;
         let writer = ring.writer(0, clock::now())?;
         let origin = Origin {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -62,7 +62,7 @@ impl StoreWriter {
             self.batch.push(&record, shape, &self.origin);
         }
         self.append()?;
-        self.archiver.step(&self.ring, now);
+        self.archiver.archive_due(now).context("archive records")?;
         Ok(())
     }
 
@@ -79,7 +79,7 @@ impl StoreWriter {
     /// Moves everything into the archive; returns how many records were stored.
     pub(super) fn finish(mut self) -> Result<u64> {
         self.writer.seal_all()?;
-        self.archiver.finish(&self.ring, &|| true)?;
+        self.archiver.finish(clock::now, UnixMillis(i64::MAX))?;
         Ok(self.ring.appended().value())
     }
 }

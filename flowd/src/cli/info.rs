@@ -14,8 +14,7 @@ pub(super) fn print(info: &Info, out: &mut impl Write) -> io::Result<()> {
     )?;
     writeln!(
         out,
-        "size        ring {}, archive {}, index {}",
-        size(info.ring_bytes),
+        "size        archive {}, index {}",
         size(info.archive_bytes),
         size(info.index_bytes)
     )?;

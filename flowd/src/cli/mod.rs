@@ -52,7 +52,7 @@ fn dispatch(command: Command) -> anyhow::Result<Outcome> {
         Command::Decode(decode) => run::decode(&decode),
         Command::Query(query) => run::query(&query),
         Command::Top(top) => run::top(&top),
-        Command::Store(args::store::Store::Info(info)) => run::store_info(&info),
+        Command::Store(args::store::Store::Info(info)) => run::info(&info),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "flowd", &mut std::io::stdout());
             Ok(Outcome::Done)

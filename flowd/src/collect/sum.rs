@@ -10,7 +10,7 @@ impl Statistics {
     /// Datagrams and data sets that were not decoded, for whatever reason.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.drops.values().sum::<u64>() + self.set_drops.values().sum::<u64>()
+        self.drops.values().chain(self.set_drops.values()).fold(0, |sum, &count| sum.saturating_add(count))
     }
 
     /// Adds the counters of a later run. What waited at the end of the earlier one is dropped.
@@ -32,18 +32,18 @@ impl Statistics {
             exporters,
         } = later;
         if self.sets_held > 0 {
-            *self.set_drops.entry(NOT_KEPT.to_owned()).or_default() += self.sets_held;
+            add(self.set_drops.entry(NOT_KEPT.to_owned()).or_default(), self.sets_held);
         }
         self.sets_held = *sets_held;
-        self.datagrams += datagrams;
-        self.octets += octets;
-        self.datagrams_decoded += datagrams_decoded;
-        self.kernel_drops += kernel_drops;
-        self.records += records;
-        self.sets += sets;
-        self.sets_decoded += sets_decoded;
-        self.templates += templates;
-        self.exporters_over_limit += exporters_over_limit;
+        add(&mut self.datagrams, *datagrams);
+        add(&mut self.octets, *octets);
+        add(&mut self.datagrams_decoded, *datagrams_decoded);
+        add(&mut self.kernel_drops, *kernel_drops);
+        add(&mut self.records, *records);
+        add(&mut self.sets, *sets);
+        add(&mut self.sets_decoded, *sets_decoded);
+        add(&mut self.templates, *templates);
+        add(&mut self.exporters_over_limit, *exporters_over_limit);
         add_by_name(&mut self.drops, drops);
         add_by_name(&mut self.set_drops, set_drops);
         add_by_name(&mut self.template_drops, template_drops);
@@ -75,14 +75,14 @@ impl ExporterStatistics {
             restarts,
             set_drops,
         } = later;
-        self.messages += messages;
-        self.records += records;
-        self.templates += templates;
-        self.sequence_gaps += sequence_gaps;
-        self.messages_lost += messages_lost;
-        self.messages_late += messages_late;
-        self.messages_repeated += messages_repeated;
-        self.restarts += restarts;
+        add(&mut self.messages, *messages);
+        add(&mut self.records, *records);
+        add(&mut self.templates, *templates);
+        add(&mut self.sequence_gaps, *sequence_gaps);
+        add(&mut self.messages_lost, *messages_lost);
+        add(&mut self.messages_late, *messages_late);
+        add(&mut self.messages_repeated, *messages_repeated);
+        add(&mut self.restarts, *restarts);
         add_by_name(&mut self.set_drops, set_drops);
     }
 }
@@ -91,9 +91,14 @@ fn key(exporter: &ExporterStatistics) -> (std::net::IpAddr, u32, String) {
     (exporter.address, exporter.domain, exporter.protocol.clone())
 }
 
+/// Earlier sums come from a file, which may say anything.
+const fn add(sum: &mut u64, more: u64) {
+    *sum = sum.saturating_add(more);
+}
+
 fn add_by_name(sums: &mut BTreeMap<String, u64>, later: &BTreeMap<String, u64>) {
     for (name, count) in later {
-        *sums.entry(name.clone()).or_default() += count;
+        add(sums.entry(name.clone()).or_default(), *count);
     }
 }
 

@@ -85,9 +85,9 @@ pub(in crate::cli) struct Top {
     /// Which records, by time.
     #[command(flatten)]
     pub(in crate::cli) time: TimeRange,
-    /// Rows to print.
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
-    pub(in crate::cli) limit: usize,
+    /// Rows to print [default: 10].
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(in crate::cli) limit: Option<usize>,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t)]
     pub(in crate::cli) output: Output,

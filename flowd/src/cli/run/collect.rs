@@ -1,0 +1,67 @@
+//! `flowd collect`.
+
+use crate::app;
+use crate::app::collect::{Plan, Ready, RingConfig, WhenFull};
+use crate::cli::args::collect::{self as args, Collect};
+use crate::cli::exit::{Outcome, say};
+use crate::cli::resolve;
+use anyhow::{Context, Result, bail};
+use std::num::NonZero;
+
+/// `flowd collect`.
+pub(in crate::cli) fn collect(arguments: &Collect) -> Result<Outcome> {
+    let listen = arguments.listen.iter().map(|url| resolve::listen(url));
+    let worker_count = match arguments.workers {
+        Some(0) => bail!("--workers: at least 1"),
+        Some(count) => count,
+        None => std::thread::available_parallelism().map_or(1, NonZero::get),
+    };
+    let ring = RingConfig {
+        ring_size_max: resolve::size("--ring-size", &arguments.ring_size)?,
+        backlog_size_max: resolve::size("--backlog-max", &arguments.backlog_max)?,
+        when_full: match arguments.when_full {
+            args::WhenFull::DropOldest => WhenFull::DropOldest,
+            args::WhenFull::DropNew => WhenFull::DropNew,
+        },
+        ..RingConfig::default()
+    };
+    let receive_buffer = resolve::size("--receive-buffer", &arguments.receive_buffer)?;
+    let plan = Plan {
+        listen: listen.collect::<Result<_>>()?,
+        store: arguments.store.clone(),
+        worker_count,
+        ring,
+        receive_buffer_size: usize::try_from(receive_buffer).context("--receive-buffer")?,
+    };
+    let report = app::collect::run(&plan, &mut |ready| tell_ready(&plan, ready))?;
+    say(format_args!(
+        "received {} datagrams, stored {} records, dropped {}",
+        report.datagrams, report.stored, report.dropped
+    ));
+    if report.blocks_left > 0 {
+        say(format_args!("{} blocks stay in the ring for the next start", report.blocks_left));
+    }
+    Ok(Outcome::Done)
+}
+
+fn tell_ready(plan: &Plan, ready: &Ready) {
+    let addresses: Vec<String> =
+        ready.addresses.iter().map(|address| format!("udp://{address}")).collect();
+    say(format_args!(
+        "listening on {} with {} workers, store {}",
+        addresses.join(", "),
+        ready.worker_count,
+        plan.store.display()
+    ));
+    let recovery = &ready.recovery;
+    if recovery.blocks > 0 {
+        say(format_args!(
+            "found {} records in {} blocks of an earlier run",
+            recovery.rows, recovery.blocks
+        ));
+    }
+    for lost in &recovery.lost {
+        say(format_args!("lost {} records of shard {}: {:?}", lost.rows, lost.shard, lost.reason));
+    }
+}
+

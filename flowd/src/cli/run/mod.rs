@@ -1,0 +1,54 @@
+//! A subcommand's arguments -> a plan -> `app`, and what came of it in words.
+
+mod collect;
+mod decode;
+mod query;
+mod replay;
+mod store;
+
+pub(super) use collect::collect;
+pub(super) use decode::decode;
+pub(super) use query::{query, top};
+pub(super) use replay::replay;
+pub(super) use store::info;
+
+use super::args::Output;
+use super::output::{Columns, Format, Printer, RecordRows, Style};
+use crate::model::{FlowRecord, Origin};
+use crate::query::Sink;
+use std::io::{self, BufWriter, IsTerminal, StdoutLock};
+
+/// Stdout as printers take it.
+type Stdout = BufWriter<StdoutLock<'static>>;
+
+/// A printer to stdout; headings and colour are for a terminal only.
+fn printer(output: Output, columns: &Columns) -> Printer<Stdout> {
+    let stdout = io::stdout();
+    let style = Style::of_output(stdout.is_terminal());
+    let format = match output {
+        Output::Table => Format::Table,
+        Output::Json => Format::Json,
+        Output::Csv => Format::Csv,
+    };
+    Printer::new(format, columns, style, BufWriter::new(stdout.lock()))
+}
+
+/// Prints records as they come from metering or decoding.
+struct RecordPrinter {
+    rows: RecordRows,
+    printer: Printer<Stdout>,
+}
+
+impl RecordPrinter {
+    fn new(output: Output) -> Self {
+        Self { rows: RecordRows::default(), printer: printer(output, &Columns::Records) }
+    }
+
+    fn print(&mut self, record: &FlowRecord, origin: Option<&Origin>) -> io::Result<()> {
+        self.rows.with_row(record, origin, |row| self.printer.row(row))
+    }
+
+    fn finish(self) -> io::Result<()> {
+        self.printer.finish().map(drop)
+    }
+}
