@@ -2,7 +2,7 @@
 
 use super::QueryError;
 use super::columns::{self, Numbers, times};
-use super::field::Measure;
+use super::field::{Field, Measure};
 use super::group_key::{KeyColumns, Layout, PackedKey};
 use super::plan::{FLOW_COUNT, GroupOrder, GroupValue, Keys};
 use super::top::{SortKey, Top};
@@ -11,6 +11,7 @@ use arrow_array::RecordBatch;
 use hashbrown::hash_table::Entry as Slot;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 
 /// What the records of a group have together.
@@ -414,18 +415,18 @@ fn add_octets(
     key: &[u8],
     totals: Totals,
 ) {
-    let rehash = |key: &Box<[u8]>| hasher.hash_one(&**key);
+    // A boxed key hashes as the octets in it.
     groups.add(
         hasher.hash_one(key),
         |known| **known == *key,
-        rehash,
+        |known| hasher.hash_one(known),
         || key.into(),
         totals,
     );
 }
 
 /// The places in the schema of the columns that groups are made from.
-pub(super) fn add_group_columns(keys: &Keys, columns: &mut std::collections::BTreeSet<usize>) {
+pub(super) fn add_group_columns(keys: &Keys, columns: &mut BTreeSet<usize>) {
     for key in keys.as_slice() {
         for field in key.fields() {
             columns::add_columns(field, columns);
@@ -435,8 +436,7 @@ pub(super) fn add_group_columns(keys: &Keys, columns: &mut std::collections::BTr
 }
 
 /// The places in the schema of the columns that are summed.
-pub(super) fn add_total_columns(columns: &mut std::collections::BTreeSet<usize>) {
-    use super::field::Field;
+pub(super) fn add_total_columns(columns: &mut BTreeSet<usize>) {
     for measure in [Measure::Bytes, Measure::Packets, Measure::Duration] {
         columns::add_columns(Field::Measure(measure), columns);
     }

@@ -4,6 +4,7 @@ use super::QueryError;
 use super::field::{self, AddressRole, Field, FieldType, Measure, Name, Provenance};
 use super::filter::{self, Filter};
 use super::quantity::shortened;
+use super::row::Heading;
 use super::time_range::TimeRange;
 use crate::model::Column;
 use crate::model::time::UnixMillis;
@@ -123,15 +124,6 @@ pub(super) enum GroupValue {
     Measure(Measure),
     /// A key, by its place.
     Key(usize),
-}
-
-/// A column of the answer, for headings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Heading {
-    /// As the user said it.
-    pub label: String,
-    /// The names that its values come under; a row has at most one of them.
-    pub names: Vec<String>,
 }
 
 impl Plan {
@@ -467,7 +459,7 @@ impl FromStr for Top {
             ))
         };
         let (keys, field) = text.rsplit_once('/').ok_or_else(form)?;
-        let sort: Sort = field.parse().map_err(|_: QueryError| form())?;
+        let sort: Sort = field.parse().map_err(|_unknown: QueryError| form())?;
         let keys: Keys = keys.parse()?;
         let is_amount = matches!(
             sort.by,
