@@ -4,7 +4,7 @@
 //! QueryRequest --[plan]--> Plan
 //! Source's parts, newest first --[run: filter, columns]--> the rows that match
 //!     --[rows]--> records | --[top, rows]--> sorted records
-//!     --[key_column, group_key, aggregate, top]--> groups | --[aggregate]--> one sum
+//!     --[key_column, group_key, totals, groups, aggregate, top]--> groups | --[aggregate]--> one sum
 //!     --> (name, Value) pairs for a Sink
 //! ```
 //!
@@ -23,6 +23,8 @@ pub mod filter;
 #[cfg(feature = "archive")]
 mod group_key;
 #[cfg(feature = "archive")]
+mod groups;
+#[cfg(feature = "archive")]
 mod key_column;
 #[cfg(feature = "archive")]
 mod plan;
@@ -38,6 +40,8 @@ mod source;
 pub mod time_range;
 #[cfg(feature = "archive")]
 mod top;
+#[cfg(feature = "archive")]
+mod totals;
 
 pub use coverage::{Coverage, ExporterLoss, Gap, SampledExporter};
 #[cfg(feature = "archive")]

@@ -10,8 +10,8 @@ use crate::model::Column;
 use crate::model::time::UnixMillis;
 use std::str::FromStr;
 
-/// Groups that one query can hold at a time; some 100 octets each.
-pub const GROUPS_MAX: usize = 8 << 20;
+/// Groups that one query can hold at a time: up to some 600 MB in each thread.
+pub const GROUPS_MAX: usize = 4 << 20;
 /// Records that one query can sort.
 pub const SORTED_RECORDS_MAX: usize = 1_000_000;
 /// Keys that one query can group by.
@@ -36,6 +36,12 @@ pub struct QueryRequest {
 }
 
 /// What a group has in common.
+///
+/// ```
+/// let keys: flowd::query::Keys = "srcip/24,dstport".parse()?;
+/// assert!("bytes".parse::<flowd::query::Keys>().is_err());
+/// # Ok::<(), flowd::query::QueryError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keys(Vec<Key>);
 
@@ -50,6 +56,12 @@ pub(super) struct Key {
 }
 
 /// The order of rows: `FIELD[:asc|desc]`.
+///
+/// ```
+/// let most_first: flowd::query::Sort = "bytes".parse()?;
+/// assert_eq!(most_first, "bytes:desc".parse()?);
+/// # Ok::<(), flowd::query::QueryError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sort {
     by: SortBy,
