@@ -1,191 +1,23 @@
 //! Aggregation: records -> groups with their sums, and the sums of all.
 
 use super::QueryError;
-use super::columns::{self, Numbers, times};
-use super::field::Measure;
+use super::columns;
+use super::field::{Field, Measure};
 use super::group_key::{KeyColumns, Layout, PackedKey};
-use super::plan::{FLOW_COUNT, GroupOrder, GroupValue, Keys};
+use super::groups::Groups;
+use super::plan::{GroupOrder, GroupValue, Keys};
 use super::top::{SortKey, Top};
-use crate::model::{Column, Value};
+use super::totals::{Amounts, NO_END, NO_START, Totals};
+use crate::model::Value;
 use arrow_array::RecordBatch;
-use hashbrown::hash_table::Entry as Slot;
-use hashbrown::{DefaultHashBuilder, HashTable};
-use std::borrow::Cow;
-use std::hash::BuildHasher;
-
-/// What the records of a group have together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Totals {
-    pub(super) flows: u64,
-    pub(super) packets: u64,
-    pub(super) octets: u64,
-    /// The earliest start; [`NO_START`] if no record has one.
-    pub(super) start: i64,
-    /// The latest end; [`NO_END`] if no record has one.
-    pub(super) end: i64,
-}
-
-const NO_START: i64 = i64::MAX;
-const NO_END: i64 = i64::MIN;
-
-impl Totals {
-    pub(super) const NONE: Self = Self {
-        flows: 0,
-        packets: 0,
-        octets: 0,
-        start: NO_START,
-        end: NO_END,
-    };
-
-    fn add(&mut self, other: Self) {
-        let Self {
-            flows,
-            packets,
-            octets,
-            start,
-            end,
-        } = other;
-        self.flows += flows;
-        self.packets = self.packets.saturating_add(packets);
-        self.octets = self.octets.saturating_add(octets);
-        self.start = self.start.min(start);
-        self.end = self.end.max(end);
-    }
-
-    fn duration(&self) -> u64 {
-        if self.start == NO_START || self.end == NO_END {
-            0
-        } else {
-            columns::millis_between(self.start, self.end)
-        }
-    }
-
-    fn measure(&self, measure: Measure) -> u64 {
-        match measure {
-            Measure::Bytes => self.octets,
-            Measure::Packets => self.packets,
-            Measure::Duration => self.duration(),
-            Measure::BitsPerSecond => columns::rate(self.octets, 8_000, self.duration()),
-            Measure::PacketsPerSecond => columns::rate(self.packets, 1_000, self.duration()),
-            Measure::BytesPerPacket => columns::rate(self.octets, 1, self.packets),
-        }
-    }
-
-    /// Adds what the group says of its records to a row.
-    pub(super) fn show(&self, row: &mut Vec<(&str, Value<'_>)>) {
-        row.push((FLOW_COUNT, Value::Unsigned(self.flows)));
-        row.push((
-            Column::PacketDeltaCount.name(),
-            Value::Unsigned(self.packets),
-        ));
-        row.push((Column::OctetDeltaCount.name(), Value::Unsigned(self.octets)));
-        if self.start != NO_START {
-            row.push((
-                Column::FlowStartMilliseconds.name(),
-                Value::Millis(self.start),
-            ));
-        }
-        if self.end != NO_END {
-            row.push((Column::FlowEndMilliseconds.name(), Value::Millis(self.end)));
-        }
-    }
-}
-
-/// The columns of a batch that are summed.
-struct Amounts<'a> {
-    packets: Numbers<'a>,
-    octets: Numbers<'a>,
-    starts: Cow<'a, [i64]>,
-    ends: Cow<'a, [i64]>,
-}
-
-impl<'a> Amounts<'a> {
-    fn new(batch: &'a RecordBatch) -> Self {
-        Self {
-            packets: columns::measure(batch, Measure::Packets),
-            octets: columns::measure(batch, Measure::Bytes),
-            starts: times(batch, Column::FlowStartMilliseconds, NO_START),
-            ends: times(batch, Column::FlowEndMilliseconds, NO_END),
-        }
-    }
-
-    fn of_row(&self, row: usize) -> Totals {
-        Totals {
-            flows: 1,
-            packets: self.packets.values[row],
-            octets: self.octets.values[row],
-            start: self.starts[row],
-            end: self.ends[row],
-        }
-    }
-
-    fn sum(&self) -> Totals {
-        let total = |numbers: &Numbers<'_>| {
-            numbers
-                .values
-                .iter()
-                .fold(0, |sum: u64, &it| sum.saturating_add(it))
-        };
-        Totals {
-            flows: u64::try_from(self.starts.len()).unwrap_or(u64::MAX),
-            packets: total(&self.packets),
-            octets: total(&self.octets),
-            start: self.starts.iter().copied().min().unwrap_or(NO_START),
-            end: self.ends.iter().copied().max().unwrap_or(NO_END),
-        }
-    }
-}
-
-/// Groups by a key. The table holds places in `entries`, so that it stays small and that a group
-/// is one place in memory: its key beside its sums.
-#[derive(Debug)]
-struct Groups<K> {
-    places: HashTable<u32>,
-    entries: Vec<(K, Totals)>,
-}
-
-impl<K> Groups<K> {
-    const fn new() -> Self {
-        Self {
-            places: HashTable::new(),
-            entries: Vec::new(),
-        }
-    }
-
-    /// Adds to the group of a key that hashes to `hash`; `own` makes the key of a new group.
-    fn add(
-        &mut self,
-        hash: u64,
-        is_it: impl Fn(&K) -> bool,
-        rehash: impl Fn(&K) -> u64,
-        own: impl FnOnce() -> K,
-        totals: Totals,
-    ) {
-        let entries = &self.entries;
-        let at = |place: &u32| &entries[*place as usize].0;
-        match self
-            .places
-            .entry(hash, |place| is_it(at(place)), |place| rehash(at(place)))
-        {
-            Slot::Occupied(slot) => {
-                let place = *slot.get() as usize;
-                self.entries[place].1.add(totals);
-            }
-            Slot::Vacant(slot) => {
-                let place = u32::try_from(self.entries.len()).expect("groups_max fits 32 bits");
-                slot.insert(place);
-                self.entries.push((own(), totals));
-            }
-        }
-    }
-}
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
 /// Collects groups over batches. Each thread has its own; [`Aggregator::merge`] joins them.
 #[derive(Debug)]
 pub(super) struct Aggregator<'k> {
     layout: &'k Layout,
     groups_max: usize,
-    hasher: DefaultHashBuilder,
     all: Totals,
     narrow: Groups<u64>,
     middle: Groups<u128>,
@@ -195,11 +27,9 @@ pub(super) struct Aggregator<'k> {
 
 impl<'k> Aggregator<'k> {
     pub(super) fn new(layout: &'k Layout, groups_max: usize) -> Self {
-        const PLACES_MAX: usize = u32::MAX as usize / 2;
         Self {
             layout,
-            groups_max: groups_max.min(PLACES_MAX),
-            hasher: DefaultHashBuilder::default(),
+            groups_max,
             all: Totals::NONE,
             narrow: Groups::new(),
             middle: Groups::new(),
@@ -214,7 +44,7 @@ impl<'k> Aggregator<'k> {
     }
 
     fn group_count(&self) -> usize {
-        self.narrow.entries.len() + self.middle.entries.len() + self.wide.entries.len()
+        self.narrow.count() + self.middle.count() + self.wide.count()
     }
 
     fn check_count(&self) -> Result<(), QueryError> {
@@ -249,39 +79,28 @@ impl<'k> Aggregator<'k> {
                 continue;
             }
             if self.layout.fits_64 {
-                add_packed(&mut self.narrow, &self.hasher, &keys, &amounts);
+                add_packed(&mut self.narrow, &keys, &amounts);
             } else {
-                add_packed(&mut self.middle, &self.hasher, &keys, &amounts);
+                add_packed(&mut self.middle, &keys, &amounts);
             }
             self.add_wide(&keys, &amounts);
         }
     }
 
     fn add_wide(&mut self, keys: &KeyColumns<'_>, amounts: &Amounts<'_>) {
-        let Self {
-            hasher,
-            wide,
-            scratch,
-            ..
-        } = self;
+        let Self { wide, scratch, .. } = self;
         keys.wide_rows().for_each(|row| {
             keys.write_wide(row, scratch);
-            add_octets(wide, hasher, scratch, amounts.of_row(row));
+            wide.add_octets(scratch, amounts.of_row(row));
         });
     }
 
     /// Takes over the groups of another thread.
     pub(super) fn merge(&mut self, other: Self) -> Result<(), QueryError> {
         self.all.add(other.all);
-        for (key, totals) in other.narrow.entries {
-            add_number(&mut self.narrow, &self.hasher, key, totals);
-        }
-        for (key, totals) in other.middle.entries {
-            add_number(&mut self.middle, &self.hasher, key, totals);
-        }
-        for (key, totals) in other.wide.entries {
-            add_octets(&mut self.wide, &self.hasher, &key, totals);
-        }
+        self.narrow.merge(other.narrow);
+        self.middle.merge(other.middle);
+        self.wide.merge(other.wide);
         self.check_count()
     }
 
@@ -293,22 +112,10 @@ impl<'k> Aggregator<'k> {
         mut each: impl FnMut(&[(&str, Value<'_>)]) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut top = Top::new(limit, order.descending);
-        let packed = self
-            .narrow
-            .entries
-            .iter()
-            .map(|(key, totals)| (key.widened(), totals));
-        let middle = self
-            .middle
-            .entries
-            .iter()
-            .map(|(key, totals)| (*key, totals));
-        for (key, totals) in packed.chain(middle) {
-            let place = Place::Packed(key, PlacedTotals(*totals));
-            top.push(self.sort_key(order.by, &place), place);
-        }
-        for (key, totals) in &self.wide.entries {
-            let place = Place::Wide(key, PlacedTotals(*totals));
+        let narrow = self.narrow.iter().map(Place::Narrow);
+        let middle = self.middle.iter().map(Place::Middle);
+        let wide = self.wide.iter().map(Place::Wide);
+        for place in narrow.chain(middle).chain(wide) {
             top.push(self.sort_key(order.by, &place), place);
         }
         let mut row = Vec::new();
@@ -323,8 +130,9 @@ impl<'k> Aggregator<'k> {
     fn read_keys<'a>(&'a self, place: &Place<'a>, row: &mut Vec<(&'a str, Value<'a>)>) {
         row.clear();
         match place {
-            Place::Packed(key, _) => self.layout.unpack(*key, row),
-            Place::Wide(key, _) => self.layout.read_wide(key, row),
+            Place::Narrow((key, _)) => self.layout.unpack(key.widened(), row),
+            Place::Middle((key, _)) => self.layout.unpack(*key, row),
+            Place::Wide((key, _)) => self.layout.read_wide(key, row),
         }
     }
 
@@ -347,85 +155,61 @@ impl<'k> Aggregator<'k> {
     }
 }
 
-/// A group on its way out; groups that are equal in the order come by their keys.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// A group on its way out. Groups that are equal in the order come by their keys.
+#[derive(Clone)]
 enum Place<'a> {
-    Packed(u128, PlacedTotals),
-    Wide(&'a [u8], PlacedTotals),
+    Narrow(&'a (u64, Totals)),
+    Middle(&'a (u128, Totals)),
+    Wide(&'a (Box<[u8]>, Totals)),
 }
 
-/// The sums of a group, carried along: keys alone decide the order.
-#[derive(Clone, Copy)]
-struct PlacedTotals(Totals);
-
-impl PartialEq for PlacedTotals {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for PlacedTotals {}
-
-impl PartialOrd for PlacedTotals {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for PlacedTotals {
-    fn cmp(&self, _: &Self) -> std::cmp::Ordering {
-        std::cmp::Ordering::Equal
-    }
-}
-
-impl Place<'_> {
+impl<'a> Place<'a> {
     const fn totals(&self) -> Totals {
         match self {
-            Self::Packed(_, PlacedTotals(totals)) | Self::Wide(_, PlacedTotals(totals)) => *totals,
+            Self::Narrow((_, totals)) | Self::Middle((_, totals)) | Self::Wide((_, totals)) => {
+                *totals
+            }
+        }
+    }
+
+    /// Packed keys come before those of octets.
+    fn rank(&self) -> (&'a [u8], u128) {
+        match self {
+            Self::Narrow((key, _)) => (&[], key.widened()),
+            Self::Middle((key, _)) => (&[], *key),
+            Self::Wide((key, _)) => (key, 0),
         }
     }
 }
 
-fn add_packed<K: PackedKey>(
-    groups: &mut Groups<K>,
-    hasher: &DefaultHashBuilder,
-    keys: &KeyColumns<'_>,
-    amounts: &Amounts<'_>,
-) {
+impl Ord for Place<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.rank().cmp(&other.rank())
+    }
+}
+
+impl PartialOrd for Place<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Eq for Place<'_> {}
+
+impl PartialEq for Place<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+fn add_packed<K: PackedKey>(groups: &mut Groups<K>, keys: &KeyColumns<'_>, amounts: &Amounts<'_>) {
     let packed = keys.packed::<K>();
-    keys.packed_rows().for_each(|row| {
-        add_number(groups, hasher, packed[row], amounts.of_row(row));
-    });
-}
-
-fn add_number<K: PackedKey>(
-    groups: &mut Groups<K>,
-    hasher: &DefaultHashBuilder,
-    key: K,
-    totals: Totals,
-) {
-    let hash = |key: &K| hasher.hash_one(key);
-    groups.add(hash(&key), |known| *known == key, hash, || key, totals);
-}
-
-fn add_octets(
-    groups: &mut Groups<Box<[u8]>>,
-    hasher: &DefaultHashBuilder,
-    key: &[u8],
-    totals: Totals,
-) {
-    let rehash = |key: &Box<[u8]>| hasher.hash_one(&**key);
-    groups.add(
-        hasher.hash_one(key),
-        |known| **known == *key,
-        rehash,
-        || key.into(),
-        totals,
-    );
+    keys.packed_rows()
+        .for_each(|row| groups.add(packed[row], amounts.of_row(row)));
 }
 
 /// The places in the schema of the columns that groups are made from.
-pub(super) fn add_group_columns(keys: &Keys, columns: &mut std::collections::BTreeSet<usize>) {
+pub(super) fn add_group_columns(keys: &Keys, columns: &mut BTreeSet<usize>) {
     for key in keys.as_slice() {
         for field in key.fields() {
             columns::add_columns(field, columns);
@@ -435,8 +219,7 @@ pub(super) fn add_group_columns(keys: &Keys, columns: &mut std::collections::BTr
 }
 
 /// The places in the schema of the columns that are summed.
-pub(super) fn add_total_columns(columns: &mut std::collections::BTreeSet<usize>) {
-    use super::field::Field;
+pub(super) fn add_total_columns(columns: &mut BTreeSet<usize>) {
     for measure in [Measure::Bytes, Measure::Packets, Measure::Duration] {
         columns::add_columns(Field::Measure(measure), columns);
     }

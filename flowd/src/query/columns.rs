@@ -207,7 +207,8 @@ pub(super) fn column_numbers(batch: &RecordBatch, column: Column) -> Numbers<'_>
     numbers(batch, column.name())
 }
 
-/// A column of numbers by name, widened; absent ones are zero.
+/// A column of numbers by name, widened; absent ones are zero. Times come as their bits, MAC
+/// addresses as the number that their octets make.
 pub(super) fn numbers<'a>(batch: &'a RecordBatch, name: &str) -> Numbers<'a> {
     let rows = batch.num_rows();
     let Some(stored) = stored(batch, name) else {
@@ -218,9 +219,16 @@ pub(super) fn numbers<'a>(batch: &'a RecordBatch, name: &str) -> Numbers<'a> {
         Stored::U16(values) => widened(values),
         Stored::U32(values) => widened(values),
         Stored::U64(values) => Cow::Borrowed(values),
-        _ => return Numbers::absent(rows),
+        Stored::I64(values) => values.iter().map(|time| time.cast_unsigned()).collect(),
+        Stored::Octets6(values) => values.iter().copied().map(mac_number).collect(),
+        Stored::Octets16(_) | Stored::Text(_) => return Numbers::absent(rows),
     };
     Numbers::new(values, stored.nulls.map(|nulls| nulls.inner().clone()))
+}
+
+fn mac_number(mac: [u8; 6]) -> u64 {
+    mac.iter()
+        .fold(0, |all, &octet| all << 8 | u64::from(octet))
 }
 
 fn widened<T: Copy + Into<u64>>(values: &[T]) -> Cow<'static, [u64]> {

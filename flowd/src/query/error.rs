@@ -43,7 +43,6 @@ impl QueryError {
         Self::Usage(message.into())
     }
 
-    #[cfg(feature = "archive")]
     pub(super) fn source(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Source(error.into())
     }

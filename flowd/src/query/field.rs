@@ -383,6 +383,12 @@ const fn measure(measure: Measure) -> Name {
 }
 
 /// What a name stands for, in any case of its letters.
+///
+/// ```
+/// use flowd::query::field::find;
+/// assert_eq!(find("srcport"), find("sourceTransportPort"));
+/// assert_eq!(find("nonesuch"), None);
+/// ```
 #[must_use]
 pub fn find(name: &str) -> Option<Name> {
     let alias = ALIASES

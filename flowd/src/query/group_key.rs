@@ -1,15 +1,12 @@
 //! Group keys: what a record has in common with its group, packed so that groups are found by
 //! comparing one number, or some octets where that is too narrow.
 
-use super::columns::{
-    self, Stored, StoredColumn, address_columns, bits, prefix_length_columns, stored,
-};
 use super::field::{Field, Name, Provenance};
+use super::key_column::{Part, tag};
 use super::plan::{Key, Keys};
-use crate::model::{Column, ColumnKind, ElementType, Value, element_value, ie};
-use arrow_array::{Array, RecordBatch};
+use crate::model::{ColumnKind, ElementType, Value, element_value, ie};
+use arrow_array::RecordBatch;
 use arrow_buffer::BooleanBuffer;
-use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// How keys are packed and read back.
@@ -25,17 +22,17 @@ pub(super) struct Layout {
 }
 
 #[derive(Clone, Debug)]
-struct PartLayout {
-    key: Key,
+pub(super) struct PartLayout {
+    pub(super) key: Key,
     names: Vec<String>,
-    kind: PartKind,
+    pub(super) kind: PartKind,
     /// Bits of a packed value, without the one that says that it is there.
-    bits: u32,
+    pub(super) bits: u32,
 }
 
 /// What a part's values are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum PartKind {
+pub(super) enum PartKind {
     Number,
     Time,
     Mac,
@@ -118,24 +115,11 @@ pub(super) struct KeyColumns<'a> {
     rows: usize,
 }
 
-/// One key of a batch.
-struct Part<'a> {
-    /// Numbers, IPv4 addresses and whatever fits 64 bits; zero where absent.
-    values: Cow<'a, [u64]>,
-    /// Rows that have one; none means all.
-    present: Option<BooleanBuffer>,
-    bits: u32,
-    /// IPv6 addresses, and the rows that have one.
-    ipv6: Option<(Vec<u128>, BooleanBuffer)>,
-    /// Text and elements.
-    octets: Option<Vec<Option<&'a [u8]>>>,
-}
-
 impl<'a> KeyColumns<'a> {
     pub(super) fn new(batch: &'a RecordBatch, layout: &Layout, side: usize) -> Self {
         let part = |part: &PartLayout, side: usize| {
             let fields = part.key.fields();
-            let field = fields.get(side).or(fields.first()).copied();
+            let field = fields.get(side).or_else(|| fields.first()).copied();
             field.map(|field| Part::new(batch, field, part))
         };
         let parts: Vec<Part<'a>> = layout
@@ -231,255 +215,6 @@ impl RowSet {
             Self::Some(rows) => rows.set_indices().for_each(&mut each),
         }
     }
-}
-
-/// What stands before a part in a key of octets.
-mod tag {
-    pub(super) const ABSENT: u8 = 0;
-    pub(super) const NUMBER: u8 = 1;
-    pub(super) const IPV6: u8 = 2;
-    pub(super) const OCTETS: u8 = 3;
-}
-
-impl<'a> Part<'a> {
-    fn new(batch: &'a RecordBatch, field: Field, layout: &PartLayout) -> Self {
-        let numbers = match field {
-            Field::Column(column) => return Self::of_column(batch, column.name(), layout),
-            Field::Provenance(provenance) => {
-                return Self::of_column(batch, provenance.name(), layout);
-            }
-            Field::Address(role) => {
-                let [ipv4, ipv6] = address_columns(role);
-                let ipv4 = Self::of_column(batch, ipv4, layout);
-                return ipv4.joined(Self::of_column(batch, ipv6, layout));
-            }
-            Field::SourcePrefixLength | Field::DestinationPrefixLength => {
-                let [ipv4, ipv6] = prefix_length_columns(field);
-                let ipv4 = Self::of_column(batch, ipv4.name(), layout);
-                return ipv4.filled_from(&Self::of_column(batch, ipv6.name(), layout));
-            }
-            Field::Element(enterprise, id) => {
-                let octets = columns::elements(batch, enterprise, id).collect();
-                return Self::of_octets(octets);
-            }
-            Field::Measure(measure) => columns::measure(batch, measure),
-            Field::IcmpType | Field::IcmpCode => columns::icmp(batch, field),
-        };
-        Self {
-            values: numbers.values,
-            present: numbers.present,
-            bits: layout.bits,
-            ipv6: None,
-            octets: None,
-        }
-    }
-
-    fn of_octets(octets: Vec<Option<&'a [u8]>>) -> Self {
-        Self {
-            values: Cow::Owned(Vec::new()),
-            present: None,
-            bits: 0,
-            ipv6: None,
-            octets: Some(octets),
-        }
-    }
-
-    fn of_column(batch: &'a RecordBatch, name: &str, layout: &PartLayout) -> Self {
-        let rows = batch.num_rows();
-        let column = stored(batch, name);
-        let present = match &column {
-            Some(column) => column.nulls.map(|nulls| nulls.inner().clone()),
-            None => Some(BooleanBuffer::new_unset(rows)),
-        };
-        let part = |values: Vec<u64>, present| Self {
-            values: Cow::Owned(values),
-            present,
-            bits: layout.bits,
-            ipv6: None,
-            octets: None,
-        };
-        if layout.kind == PartKind::Text {
-            let text = |row| match &column {
-                Some(StoredColumn {
-                    values: Stored::Text(values),
-                    ..
-                }) if values.is_valid(row) => Some(values.value(row).as_bytes()),
-                _ => None,
-            };
-            return Self::of_octets((0..rows).map(text).collect());
-        }
-        let is_there = |row: usize| present.as_ref().is_none_or(|present| present.value(row));
-        match column.as_ref().map(|column| column.values) {
-            Some(Stored::Octets16(values)) => {
-                let mask = ipv6_mask(layout.key.ipv6_length);
-                let masked = values
-                    .iter()
-                    .map(|&octets| u128::from_be_bytes(octets) & mask);
-                let ipv6 = present.unwrap_or_else(|| BooleanBuffer::new_set(rows));
-                Self {
-                    ipv6: Some((masked.collect(), ipv6)),
-                    ..part(vec![0; rows], Some(BooleanBuffer::new_unset(rows)))
-                }
-            }
-            Some(Stored::Octets6(values)) => {
-                let number = |row| Value::Mac(values[row]);
-                let numbers = (0..rows).map(|row| {
-                    if is_there(row) {
-                        mac_number(number(row))
-                    } else {
-                        0
-                    }
-                });
-                part(numbers.collect(), present)
-            }
-            Some(Stored::I64(values)) => {
-                let numbers = (0..rows).map(|row| {
-                    if is_there(row) {
-                        values[row].cast_unsigned()
-                    } else {
-                        0
-                    }
-                });
-                part(numbers.collect(), present)
-            }
-            Some(Stored::U32(_)) if layout.kind == PartKind::Address => {
-                let mask = u64::from(ipv4_mask(layout.key.ipv4_length));
-                let numbers = columns::numbers(batch, name);
-                let values = if mask == u64::from(u32::MAX) {
-                    numbers.values
-                } else {
-                    numbers.values.iter().map(|value| value & mask).collect()
-                };
-                Self {
-                    values,
-                    ..part(Vec::new(), present)
-                }
-            }
-            _ => {
-                let numbers = columns::numbers(batch, name);
-                let values = if name == Column::TcpControlBits.name() {
-                    let mask = u64::from(crate::model::TcpControlBits::MASK);
-                    numbers.values.iter().map(|value| value & mask).collect()
-                } else {
-                    numbers.values
-                };
-                Self {
-                    values,
-                    ..part(Vec::new(), present)
-                }
-            }
-        }
-    }
-
-    /// An address of IPv4, else of IPv6. Where both were sent, the one that is not zero.
-    fn joined(mut self, other: Self) -> Self {
-        let Some((addresses, mut in_ipv6)) = other.ipv6 else {
-            return self;
-        };
-        if self.present.as_ref().is_none_or(BooleanBuffer::has_true) {
-            let is_zero = bits(&self.values, |value| value == 0);
-            in_ipv6 = &in_ipv6 & &is_zero;
-            let has_ipv4 = self
-                .present
-                .unwrap_or_else(|| BooleanBuffer::new_set(is_zero.len()));
-            let nonzero = BooleanBuffer::collect_bool(addresses.len(), |row| addresses[row] != 0);
-            in_ipv6 = &in_ipv6 & &(&nonzero | &!&has_ipv4);
-            self.present = Some(&has_ipv4 & &!&in_ipv6);
-        }
-        self.ipv6 = Some((addresses, in_ipv6));
-        self
-    }
-
-    /// Numbers of the other part where this one has none.
-    fn filled_from(mut self, other: &Self) -> Self {
-        let rows = self.values.len();
-        let there = |present: &Option<BooleanBuffer>| {
-            present
-                .clone()
-                .unwrap_or_else(|| BooleanBuffer::new_set(rows))
-        };
-        let (mine, theirs) = (there(&self.present), there(&other.present));
-        let filled = (0..rows).map(|row| {
-            if mine.value(row) {
-                self.values[row]
-            } else {
-                other.values[row]
-            }
-        });
-        self.values = Cow::Owned(filled.collect());
-        self.present = Some(&mine | &theirs);
-        self
-    }
-
-    fn is_there(&self, row: usize) -> bool {
-        self.present
-            .as_ref()
-            .is_none_or(|present| present.value(row))
-            || self
-                .ipv6
-                .as_ref()
-                .is_some_and(|(_, present)| present.value(row))
-    }
-
-    /// Of a key that means either side: a side that is absent does not count beside one that is
-    /// there, and two equal sides count once.
-    fn is_skipped(&self, other: &Self, row: usize, side: usize) -> bool {
-        match (self.is_there(row), other.is_there(row)) {
-            (false, true) => true,
-            (true, false) => false,
-            _ => side == 1 && self.address_or_number(row) == other.address_or_number(row),
-        }
-    }
-
-    fn address_or_number(&self, row: usize) -> (Option<u128>, u64) {
-        let ipv6 = self.ipv6.as_ref().filter(|(_, present)| present.value(row));
-        (ipv6.map(|(addresses, _)| addresses[row]), self.values[row])
-    }
-
-    fn write(&self, row: usize, key: &mut Vec<u8>) {
-        if let Some(octets) = &self.octets {
-            match octets.get(row).copied().flatten() {
-                Some(octets) => {
-                    key.push(tag::OCTETS);
-                    let size = u32::try_from(octets.len()).unwrap_or(u32::MAX);
-                    key.extend_from_slice(&size.to_be_bytes());
-                    key.extend_from_slice(octets);
-                }
-                None => key.push(tag::ABSENT),
-            }
-        } else if let Some((addresses, _)) =
-            self.ipv6.as_ref().filter(|(_, present)| present.value(row))
-        {
-            key.push(tag::IPV6);
-            key.extend_from_slice(&addresses[row].to_be_bytes());
-        } else if self.is_there(row) {
-            key.push(tag::NUMBER);
-            key.extend_from_slice(&self.values[row].to_be_bytes());
-        } else {
-            key.push(tag::ABSENT);
-        }
-    }
-}
-
-fn mac_number(value: Value<'_>) -> u64 {
-    match value {
-        Value::Mac(mac) => mac
-            .iter()
-            .fold(0, |all, &octet| all << 8 | u64::from(octet)),
-        _ => 0,
-    }
-}
-
-fn ipv4_mask(length: u8) -> u32 {
-    u32::MAX
-        .checked_shl(32_u32.saturating_sub(u32::from(length)))
-        .unwrap_or(0)
-}
-
-fn ipv6_mask(length: u8) -> u128 {
-    u128::MAX
-        .checked_shl(128_u32.saturating_sub(u32::from(length)))
-        .unwrap_or(0)
 }
 
 /// A number that keys are packed into, the first key in the highest bits, so that the order of

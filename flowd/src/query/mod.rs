@@ -4,12 +4,12 @@
 //! QueryRequest --[plan]--> Plan
 //! Source's parts, newest first --[run: filter, columns]--> the rows that match
 //!     --[rows]--> records | --[top, rows]--> sorted records
-//!     --[group_key, aggregate, top]--> groups | --[aggregate]--> one sum
+//!     --[key_column, group_key, totals, groups, aggregate, top]--> groups | --[aggregate]--> one sum
 //!     --> (name, Value) pairs for a Sink
 //! ```
 //!
 //! One engine for the command line, alerts and the page. It reads no clock and prints nothing.
-//! Language, plan and rows need no arrow; the engine does.
+//! The language and the form of rows need no arrow; plan and engine do.
 
 #[cfg(feature = "archive")]
 mod aggregate;
@@ -22,6 +22,10 @@ pub mod field;
 pub mod filter;
 #[cfg(feature = "archive")]
 mod group_key;
+#[cfg(feature = "archive")]
+mod groups;
+#[cfg(feature = "archive")]
+mod key_column;
 #[cfg(feature = "archive")]
 mod plan;
 pub mod protocol;
@@ -36,24 +40,29 @@ mod source;
 pub mod time_range;
 #[cfg(feature = "archive")]
 mod top;
+#[cfg(feature = "archive")]
+mod totals;
 
 pub use coverage::{Coverage, ExporterLoss, Gap, SampledExporter};
 #[cfg(feature = "archive")]
 pub use error::QueryError;
 #[cfg(feature = "archive")]
 pub use plan::{
-    GROUPS_MAX, Heading, KEYS_MAX, Keys, Limits, Plan, QueryRequest, SORTED_RECORDS_MAX, Sort,
-    TOP_LIMIT, Top,
+    GROUPS_MAX, KEYS_MAX, Keys, Limits, Plan, QueryRequest, SORTED_RECORDS_MAX, Sort, TOP_LIMIT,
+    Top,
 };
-pub use row::{Sink, drop_zero_twins};
+pub use row::{Heading, Sink, drop_zero_twins};
 #[cfg(feature = "archive")]
 pub use run::{Outcome, run};
 #[cfg(feature = "archive")]
 pub use source::{Source, SourceError};
 
-#[cfg(all(test, feature = "archive"))]
+#[cfg(test)]
+#[cfg(feature = "archive")]
 mod memory;
-#[cfg(all(test, feature = "archive"))]
+#[cfg(test)]
+#[cfg(feature = "archive")]
 mod naive;
-#[cfg(all(test, feature = "archive"))]
+#[cfg(test)]
+#[cfg(feature = "archive")]
 mod tests;

@@ -176,7 +176,7 @@ pub(super) fn values(field: Field, stored: &Stored) -> Vec<Value<'_>> {
             record.destination_address().map(Value::Address)
         }
         Field::Address(AddressRole::NextHop) => {
-            column(Column::IpNextHopIpv4Address).or(column(Column::IpNextHopIpv6Address))
+            column(Column::IpNextHopIpv4Address).or_else(|| column(Column::IpNextHopIpv6Address))
         }
         Field::Address(AddressRole::Exporter) => Some(Value::Address(stored.origin.address)),
         Field::SourcePrefixLength => {
@@ -237,11 +237,7 @@ pub(super) fn measured(measure: Measure, stored: &Stored) -> Option<u64> {
         }
     };
     let per = |amount: u64, factor: u64, divisor: u64| {
-        if divisor == 0 {
-            0
-        } else {
-            amount * factor / divisor
-        }
+        (amount * factor).checked_div(divisor).unwrap_or(0)
     };
     Some(match measure {
         Measure::Bytes => bytes()?,

@@ -4,13 +4,14 @@ use super::QueryError;
 use super::field::{self, AddressRole, Field, FieldType, Measure, Name, Provenance};
 use super::filter::{self, Filter};
 use super::quantity::shortened;
+use super::row::Heading;
 use super::time_range::TimeRange;
 use crate::model::Column;
 use crate::model::time::UnixMillis;
 use std::str::FromStr;
 
-/// Groups that one query can hold at a time; some 100 octets each.
-pub const GROUPS_MAX: usize = 8 << 20;
+/// Groups that one query can hold at a time: up to some 600 MB in each thread.
+pub const GROUPS_MAX: usize = 4 << 20;
 /// Records that one query can sort.
 pub const SORTED_RECORDS_MAX: usize = 1_000_000;
 /// Keys that one query can group by.
@@ -35,6 +36,12 @@ pub struct QueryRequest {
 }
 
 /// What a group has in common.
+///
+/// ```
+/// let keys: flowd::query::Keys = "srcip/24,dstport".parse()?;
+/// assert!("bytes".parse::<flowd::query::Keys>().is_err());
+/// # Ok::<(), flowd::query::QueryError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keys(Vec<Key>);
 
@@ -49,6 +56,12 @@ pub(super) struct Key {
 }
 
 /// The order of rows: `FIELD[:asc|desc]`.
+///
+/// ```
+/// let most_first: flowd::query::Sort = "bytes".parse()?;
+/// assert_eq!(most_first, "bytes:desc".parse()?);
+/// # Ok::<(), flowd::query::QueryError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sort {
     by: SortBy,
@@ -123,15 +136,6 @@ pub(super) enum GroupValue {
     Measure(Measure),
     /// A key, by its place.
     Key(usize),
-}
-
-/// A column of the answer, for headings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Heading {
-    /// As the user said it.
-    pub label: String,
-    /// The names that its values come under; a row has at most one of them.
-    pub names: Vec<String>,
 }
 
 impl Plan {
@@ -467,7 +471,7 @@ impl FromStr for Top {
             ))
         };
         let (keys, field) = text.rsplit_once('/').ok_or_else(form)?;
-        let sort: Sort = field.parse().map_err(|_: QueryError| form())?;
+        let sort: Sort = field.parse().map_err(|_unknown: QueryError| form())?;
         let keys: Keys = keys.parse()?;
         let is_amount = matches!(
             sort.by,

@@ -40,6 +40,12 @@ pub fn parse_count(text: &str) -> Option<u64> {
 }
 
 /// A duration such as `500ms`, `90s`, `15m`, `24h`, `7d`, `2w`.
+///
+/// ```
+/// let duration = flowd::query::quantity::parse_duration("15m")?;
+/// assert_eq!(duration.as_secs(), 900);
+/// # Ok::<(), flowd::query::quantity::QuantityError>(())
+/// ```
 pub fn parse_duration(text: &str) -> Result<Duration, QuantityError> {
     let millis = split_unit(text).and_then(|(number, unit)| {
         let factor = match unit {
@@ -60,6 +66,11 @@ pub fn parse_duration(text: &str) -> Result<Duration, QuantityError> {
 }
 
 /// A size in octets such as `65536`, `64MiB`, `8GiB`, `20TB`.
+///
+/// ```
+/// assert_eq!(flowd::query::quantity::parse_size("64MiB")?, 64 << 20);
+/// # Ok::<(), flowd::query::quantity::QuantityError>(())
+/// ```
 pub fn parse_size(text: &str) -> Result<u64, QuantityError> {
     let size = split_unit(text).and_then(|(number, unit)| {
         let factor: u64 = match unit.to_ascii_lowercase().as_str() {

@@ -16,6 +16,15 @@ impl<F: FnMut(&[(&str, Value<'_>)]) -> io::Result<()>> Sink for F {
     }
 }
 
+/// A column of the answer, for headings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heading {
+    /// As the user said it.
+    pub label: String,
+    /// The names that its values come under; a row has at most one of them.
+    pub names: Vec<String>,
+}
+
 /// Columns of which a fixed template may carry both, one of them zero.
 const TWINS: [[Column; 2]; 3] = [
     [Column::SourceIpv4Address, Column::SourceIpv6Address],

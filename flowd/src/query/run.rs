@@ -1,7 +1,7 @@
 //! Run: a plan over a source, into a sink.
 
 use super::QueryError;
-use super::aggregate::{Aggregator, Totals, add_group_columns, add_total_columns};
+use super::aggregate::{Aggregator, add_group_columns, add_total_columns};
 use super::columns::{add_columns, bits, present, times};
 use super::coverage::Coverage;
 use super::field::Field;
@@ -13,6 +13,7 @@ use super::rows::{RowReader, all_columns};
 use super::source::{Source, filter_batch, is_of_schema};
 use super::time_range::TimeRange;
 use super::top::{Top, sort_keys};
+use super::totals::Totals;
 use crate::archive::schema::schema;
 use crate::model::Column;
 use crate::telemetry::Flag;

@@ -507,6 +507,41 @@ fn top_talkers_come_with_the_most_first() {
 }
 
 #[test]
+fn of_addresses_sent_in_both_families_the_one_that_is_not_zero_counts() {
+    let mut mapped = flow(1, 0, 0, "0.0.0.0");
+    mapped
+        .record
+        .set_source_address("2001:db8::1".parse().unwrap());
+    let mut plain = flow(2, 0, 0, "192.0.2.1");
+    plain.record.set_source_address("::".parse().unwrap());
+    let mut zero = flow(3, 0, 0, "0.0.0.0");
+    zero.record.set_source_address("::".parse().unwrap());
+    let request = |aggregate: Option<&str>| QueryRequest {
+        aggregate: aggregate.map(|keys| keys.parse().unwrap()),
+        ..QueryRequest::default()
+    };
+    let stored = [zero, plain, mapped];
+    for rows in [
+        run_request(&request(Some("srcip")), &stored).unwrap(),
+        run_request(&request(None), &stored).unwrap(),
+    ] {
+        let starts: Vec<_> = rows
+            .iter()
+            .map(|row| row.split(' ').next().unwrap())
+            .collect();
+        assert_eq!(
+            starts,
+            [
+                "sourceIPv4Address=0.0.0.0",
+                "sourceIPv4Address=192.0.2.1",
+                "sourceIPv6Address=2001:db8::1",
+            ]
+        );
+        assert!(rows.iter().all(|row| row.matches("source").count() == 1));
+    }
+}
+
+#[test]
 fn groups_of_equal_rank_come_by_their_keys() {
     let stored: Vec<Stored> = [
         "10.0.0.3",

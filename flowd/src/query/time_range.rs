@@ -84,6 +84,13 @@ impl TimeRange {
 
 /// A time: RFC 3339; `YYYY[-MM[-DD[THH[:MM[:SS[.mmm]]]]]]` in UTC, with `T` or a blank between;
 /// `now`; `-1h` or `+1h` from now; seconds since 1970.
+///
+/// ```
+/// use flowd::{model::time::UnixMillis, query::time_range::parse_time};
+/// let time = parse_time("2026-03-01T09:15", UnixMillis(0))?;
+/// assert_eq!(time.to_string(), "2026-03-01T09:15:00.000Z");
+/// # Ok::<(), flowd::query::time_range::TimeError>(())
+/// ```
 pub fn parse_time(text: &str, now: UnixMillis) -> Result<UnixMillis, TimeError> {
     let time = if text.eq_ignore_ascii_case("now") {
         Some(now)

@@ -200,14 +200,16 @@ fn record_cells(row: &[(&str, Value<'_>)]) -> Vec<String> {
         time(Column::FlowStartMilliseconds),
         time(Column::FlowEndMilliseconds),
     );
-    let shown_start = start.or(end).or(time(Column::CollectionTimeMilliseconds));
+    let shown_start = start
+        .or(end)
+        .or_else(|| time(Column::CollectionTimeMilliseconds));
     let duration = start.zip(end).map(|(start, end)| end.saturating_sub(start));
-    let address = |ipv4, ipv6| value(ipv4).or(value(ipv6));
+    let address = |ipv4, ipv6| value(ipv4).or_else(|| value(ipv6));
     let source = endpoint(
         address(Column::SourceIpv4Address, Column::SourceIpv6Address),
         number(Column::SourceTransportPort).map(|port| port.to_string()),
     );
-    let icmp = number(Column::IcmpTypeCodeIpv4).or(number(Column::IcmpTypeCodeIpv6));
+    let icmp = number(Column::IcmpTypeCodeIpv4).or_else(|| number(Column::IcmpTypeCodeIpv6));
     let icmp = icmp.filter(|_| matches!(number(Column::ProtocolIdentifier), Some(1 | 58)));
     let destination = endpoint(
         address(
@@ -217,7 +219,7 @@ fn record_cells(row: &[(&str, Value<'_>)]) -> Vec<String> {
         number(Column::DestinationTransportPort)
             .map(|port| port.to_string())
             // nfdump writes the type and code of ICMP where ports stand.
-            .or(icmp.map(|both| format!("{}.{}", both >> 8, both & 0xff))),
+            .or_else(|| icmp.map(|both| format!("{}.{}", both >> 8, both & 0xff))),
     );
     let is_biflow = number(Column::ReversePacketDeltaCount).is_some_and(|count| count > 0);
     vec![

@@ -1,7 +1,7 @@
 //! filter: the language of nfdump and tcpdump over flow records.
 //!
 //! ```text
-//! text --[lexer]--> tokens --[parser, term, value]--> Expr --[eval]--> a bit a row
+//! text --[lexer]--> tokens --[parser, term, flags, value]--> Expr --[eval]--> a bit a row
 //! ```
 //!
 //! Text comes from anyone: its length, depth and number of terms are bounded, and no text
@@ -11,6 +11,7 @@ mod ast;
 mod error;
 #[cfg(feature = "archive")]
 mod eval;
+mod flags;
 mod lexer;
 mod parser;
 #[cfg(feature = "archive")]
@@ -25,7 +26,8 @@ pub use error::FilterError;
 #[cfg(feature = "archive")]
 pub(super) use eval::Predicate;
 
-#[cfg(all(test, feature = "archive"))]
+#[cfg(test)]
+#[cfg(feature = "archive")]
 pub(super) use tests::{addresses, exprs};
 
 use crate::model::time::UnixMillis;

@@ -223,7 +223,10 @@ impl<'a> Parser<'a> {
 
     /// The token `ahead` of the next one.
     pub(super) fn peek_at(&self, ahead: usize) -> Token<'a> {
-        let token = self.tokens.get(self.at + ahead).or(self.tokens.last());
+        let token = self
+            .tokens
+            .get(self.at + ahead)
+            .or_else(|| self.tokens.last());
         token.copied().unwrap_or(Token {
             kind: TokenKind::End,
             start: self.text.len(),

@@ -333,7 +333,7 @@ impl Parser<'_> {
             return prefix.ok_or_else(|| self.error(token, "a netmask goes with IPv4 only"));
         }
         Ok(match given_length {
-            Some(length) => Prefix::new(address, length).unwrap_or(Prefix::single(address)),
+            Some(length) => Prefix::new(address, length).unwrap_or_else(|| Prefix::single(address)),
             None => Prefix::single(address),
         })
     }
