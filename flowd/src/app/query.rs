@@ -3,8 +3,8 @@
 use super::statistics::StoreStatistics;
 use super::{clock, control};
 use crate::archive::{SegmentReader, StoreSnapshot, block_batch};
-use crate::model::{ObservationDomainId, RecordType};
 use crate::model::time::UnixMillis;
+use crate::model::{ObservationDomainId, RecordType};
 use crate::query::{Coverage, ExporterLoss, Gap, Outcome, Plan, Sink, Source, SourceError};
 use crate::ring::Block;
 use crate::telemetry::Flag;

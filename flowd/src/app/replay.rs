@@ -65,7 +65,10 @@ pub struct Report {
 
 enum Sink<'a> {
     /// The exporter is made when the first packet tells the time.
-    Export { config: ExporterConfig, exporter: Option<Exporter> },
+    Export {
+        config: ExporterConfig,
+        exporter: Option<Exporter>,
+    },
     Store(Box<StoreWriter>),
     Print(&'a mut dyn FnMut(&FlowRecord) -> io::Result<()>),
 }

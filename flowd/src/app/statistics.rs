@@ -51,9 +51,8 @@ impl StoreStatistics {
             }
             Err(error) => return Err(error).with_context(|| path.display().to_string()),
         };
-        serde_json::from_str(&text).with_context(|| {
-            format!("{} is damaged; remove it to count from zero", path.display())
-        })
+        serde_json::from_str(&text)
+            .with_context(|| format!("{} is damaged; remove it to count from zero", path.display()))
     }
 
     /// Replaces what was written last.

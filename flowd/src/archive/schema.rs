@@ -22,18 +22,10 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         .map(|column| Field::new(column.name(), data_type(column.kind()), true))
         .collect();
     fields.push(Field::new(EXPORTER_IPV4, DataType::UInt32, true));
-    fields.push(Field::new(
-        EXPORTER_IPV6,
-        DataType::FixedSizeBinary(16),
-        true,
-    ));
+    fields.push(Field::new(EXPORTER_IPV6, DataType::FixedSizeBinary(16), true));
     fields.push(Field::new(OBSERVATION_DOMAIN, DataType::UInt32, true));
     fields.push(Field::new(EXPORT_PROTOCOL, DataType::Utf8, true));
-    fields.push(Field::new(
-        ELEMENTS,
-        DataType::Map(entries_field(), false),
-        true,
-    ));
+    fields.push(Field::new(ELEMENTS, DataType::Map(entries_field(), false), true));
     Arc::new(Schema::new(fields))
 });
 

@@ -58,13 +58,10 @@ pub(super) fn usage_line(error: &clap::Error) -> String {
     {
         line = format!("{what}: {missing}");
     }
-    let suggestion = [
-        ContextKind::SuggestedArg,
-        ContextKind::SuggestedSubcommand,
-        ContextKind::SuggestedValue,
-    ]
-    .into_iter()
-    .find_map(|kind| error.get(kind));
+    let suggestion =
+        [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue]
+            .into_iter()
+            .find_map(|kind| error.get(kind));
     if let Some(suggestion) = suggestion {
         line = format!("{line}; did you mean {suggestion}?");
     }

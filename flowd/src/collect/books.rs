@@ -92,10 +92,7 @@ impl Books {
     /// The counters of an exporter, made when it is new.
     pub(super) fn exporter(&self, origin: &Origin) -> Arc<ExporterBooks> {
         // A thread that panicked left only sums behind: they are as good as ever.
-        let mut exporters = self
-            .exporters
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut exporters = self.exporters.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(exporter) = exporters.get(origin) {
             return Arc::clone(exporter);
         }
@@ -137,9 +134,7 @@ impl Books {
             records: self.records.value(),
             sets,
             sets_decoded,
-            sets_held: sets
-                .saturating_sub(sets_decoded)
-                .saturating_sub(sets_dropped),
+            sets_held: sets.saturating_sub(sets_decoded).saturating_sub(sets_dropped),
             set_drops,
             templates: self.templates.value(),
             template_drops: by_name(&self.template_drops),
@@ -225,11 +220,7 @@ pub struct ExporterStatistics {
 
 impl ExporterStatistics {
     fn of(origin: &Origin, books: &ExporterBooks) -> Self {
-        let Origin {
-            address,
-            domain: ObservationDomainId(domain),
-            protocol,
-        } = *origin;
+        let Origin { address, domain: ObservationDomainId(domain), protocol } = *origin;
         let late = books.messages_late.value();
         Self {
             address,

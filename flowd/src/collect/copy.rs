@@ -41,11 +41,7 @@ impl Clocks {
 
     fn delta_micros(self, micros: u64) -> i64 {
         let micros_before = i64::try_from(micros).unwrap_or(i64::MAX);
-        self.export_time
-            .0
-            .saturating_mul(1_000)
-            .saturating_sub(micros_before)
-            .div_euclid(1_000)
+        self.export_time.0.saturating_mul(1_000).saturating_sub(micros_before).div_euclid(1_000)
     }
 }
 
@@ -163,9 +159,8 @@ fn fill_time(target: &mut [i64], field: &Strided<'_>, how: How, clocks: Clocks) 
         (How::Uptime, _) => field.any(target, |n| {
             clocks.uptime(u32::try_from(n & u64::from(u32::MAX)).unwrap_or(u32::MAX))
         }),
-        (How::Seconds, 4) => field.exact(target, |octets| {
-            i64::from(u32::from_be_bytes(octets)).saturating_mul(1_000)
-        }),
+        (How::Seconds, 4) => field
+            .exact(target, |octets| i64::from(u32::from_be_bytes(octets)).saturating_mul(1_000)),
         (How::Seconds, _) => field.any(target, |n| n.cast_signed().saturating_mul(1_000)),
         (How::Ntp, _) => {
             field.exact::<8, _>(target, |octets| ntp_millis(&octets).unwrap_or_default());

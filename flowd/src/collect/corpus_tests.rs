@@ -15,18 +15,8 @@ use std::sync::Arc;
 const FIELDS: &[(&str, &[&str])] = &[
     ("src", &["sourceIPv4Address", "sourceIPv6Address"]),
     ("dst", &["destinationIPv4Address", "destinationIPv6Address"]),
-    (
-        "sport",
-        &["sourceTransportPort", "udpSourcePort", "tcpSourcePort"],
-    ),
-    (
-        "dport",
-        &[
-            "destinationTransportPort",
-            "udpDestinationPort",
-            "tcpDestinationPort",
-        ],
-    ),
+    ("sport", &["sourceTransportPort", "udpSourcePort", "tcpSourcePort"]),
+    ("dport", &["destinationTransportPort", "udpDestinationPort", "tcpDestinationPort"]),
     ("proto", &["protocolIdentifier"]),
     ("bytes", &["octetDeltaCount", "octetTotalCount"]),
     ("packets", &["packetDeltaCount", "packetTotalCount"]),
@@ -38,45 +28,21 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("out_if", &["egressInterface"]),
     ("src_as", &["bgpSourceAsNumber"]),
     ("dst_as", &["bgpDestinationAsNumber"]),
-    (
-        "src_mask",
-        &["sourceIPv4PrefixLength", "sourceIPv6PrefixLength"],
-    ),
-    (
-        "dst_mask",
-        &["destinationIPv4PrefixLength", "destinationIPv6PrefixLength"],
-    ),
-    (
-        "next_hop",
-        &["ipNextHopIPv4Address", "ipNextHopIPv6Address"],
-    ),
-    (
-        "bgp_next_hop",
-        &["bgpNextHopIPv4Address", "bgpNextHopIPv6Address"],
-    ),
+    ("src_mask", &["sourceIPv4PrefixLength", "sourceIPv6PrefixLength"]),
+    ("dst_mask", &["destinationIPv4PrefixLength", "destinationIPv6PrefixLength"]),
+    ("next_hop", &["ipNextHopIPv4Address", "ipNextHopIPv6Address"]),
+    ("bgp_next_hop", &["bgpNextHopIPv4Address", "bgpNextHopIPv6Address"]),
     ("direction", &["flowDirection"]),
     ("vlan", &["vlanId"]),
     ("post_vlan", &["postVlanId"]),
     ("src_mac", &["sourceMacAddress"]),
-    (
-        "dst_mac",
-        &["destinationMacAddress", "postDestinationMacAddress"],
-    ),
+    ("dst_mac", &["destinationMacAddress", "postDestinationMacAddress"]),
     ("end_reason", &["flowEndReason"]),
     ("fwd_status", &["forwardingStatus"]),
     ("in_vrf", &["ingressVRFID"]),
     ("out_vrf", &["egressVRFID"]),
-    (
-        "nat_src",
-        &["postNATSourceIPv4Address", "postNATSourceIPv6Address"],
-    ),
-    (
-        "nat_dst",
-        &[
-            "postNATDestinationIPv4Address",
-            "postNATDestinationIPv6Address",
-        ],
-    ),
+    ("nat_src", &["postNATSourceIPv4Address", "postNATSourceIPv6Address"]),
+    ("nat_dst", &["postNATDestinationIPv4Address", "postNATDestinationIPv6Address"]),
     ("nat_sport", &["postNAPTSourceTransportPort"]),
     ("nat_dport", &["postNAPTDestinationTransportPort"]),
     ("fw_event", &["firewallEvent"]),
@@ -130,17 +96,11 @@ fn udp(packet: &[u8]) -> Option<(SocketAddr, Vec<u8>)> {
     let number = |at: usize| Some(u16::from_be_bytes([*udp.get(at)?, *udp.get(at + 1)?]));
     let port = number(0)?;
     let size = usize::from(number(4)?);
-    Some((
-        SocketAddr::new(source, port),
-        udp.get(8..size.min(udp.len()))?.to_vec(),
-    ))
+    Some((SocketAddr::new(source, port), udp.get(8..size.min(udp.len()))?.to_vec()))
 }
 
 fn decode(path: &Path) -> (Vec<FlowRecord>, Statistics) {
-    let config = DecoderConfig {
-        with_collection_time: false,
-        ..DecoderConfig::default()
-    };
+    let config = DecoderConfig { with_collection_time: false, ..DecoderConfig::default() };
     let books = Arc::new(Books::default());
     let store = Arc::new(TemplateStore::new(&config));
     let mut decoder = Decoder::new(&config, store, Arc::clone(&books));
@@ -196,12 +156,7 @@ fn records_of_v9(case: &Json) -> Vec<&Json> {
         let header = headers.iter().find(|header| header["pkt"] == record["pkt"]);
         header.is_some_and(|header| header["ver"] == "v9")
     };
-    case["records"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(is_v9)
-        .collect()
+    case["records"].as_array().unwrap().iter().filter(is_v9).collect()
 }
 
 fn differences(expected: &Json, record: &FlowRecord) -> Vec<String> {
@@ -238,19 +193,13 @@ fn records_of_every_device_are_as_expected() {
         let pcap = case["pcap"].as_str().unwrap();
         let (records, statistics) = decode(&corpus.join("collector").join(pcap));
         let dropped: u64 = statistics.drops.values().sum();
-        assert_eq!(
-            statistics.datagrams,
-            statistics.datagrams_decoded + dropped,
-            "{name}"
-        );
+        assert_eq!(statistics.datagrams, statistics.datagrams_decoded + dropped, "{name}");
         if case["class"] == "nocrash" {
             continue;
         }
         cases += 1;
-        let flows: Vec<&FlowRecord> = records
-            .iter()
-            .filter(|record| record.record_type == RecordType::Flow)
-            .collect();
+        let flows: Vec<&FlowRecord> =
+            records.iter().filter(|record| record.record_type == RecordType::Flow).collect();
         if let Some((_, held)) = HELD.iter().find(|(held, _)| *held == name) {
             assert_eq!(flows.len(), *held, "{name}");
             continue;

@@ -162,11 +162,8 @@ impl Decoder {
         let key = SessionKey::new(peer, header.source_id, Protocol::NetflowV9);
         let books = &self.core.books;
         let session = self.sessions.get_or_make(key, received, || {
-            let origin = Origin {
-                address: key.address,
-                domain: key.domain,
-                protocol: key.protocol,
-            };
+            let origin =
+                Origin { address: key.address, domain: key.domain, protocol: key.protocol };
             let exporter = books.exporter(&origin);
             (Arc::new(origin), exporter)
         });
@@ -218,9 +215,7 @@ impl Decoder {
 
 /// The word that all flow protocols begin with.
 fn version(datagram: &[u8]) -> Option<u16> {
-    datagram
-        .first_chunk()
-        .map(|octets| u16::from_be_bytes(*octets))
+    datagram.first_chunk().map(|octets| u16::from_be_bytes(*octets))
 }
 
 fn drop_reason(error: WireError) -> CollectDrop {
@@ -282,10 +277,7 @@ impl MessageWork<'_> {
         );
         self.refuse(learned.refused);
         for template_id in waited_for {
-            let key = PendingKey {
-                origin: Arc::clone(&self.session.origin),
-                template_id,
-            };
+            let key = PendingKey { origin: Arc::clone(&self.session.origin), template_id };
             self.core.resume(&key, output);
         }
     }
@@ -311,23 +303,13 @@ impl MessageWork<'_> {
             received: self.received,
             record_index: self.record_index,
         };
-        self.core.decode_set(
-            &template.plan,
-            body,
-            &mut context,
-            &self.session.books,
-            output,
-        );
+        self.core.decode_set(&template.plan, body, &mut context, &self.session.books, output);
         self.record_index = context.record_index;
     }
 
     fn template(&mut self, id: TemplateId) -> Option<Arc<Template>> {
         let session = &mut *self.session;
-        if session
-            .templates
-            .as_ref()
-            .is_none_or(|templates| templates.is_forgotten())
-        {
+        if session.templates.as_ref().is_none_or(|templates| templates.is_forgotten()) {
             session.templates = self.core.store.domain(&session.origin);
         }
         session.templates.as_ref()?.find(session.port, id)
@@ -335,10 +317,7 @@ impl MessageWork<'_> {
 
     fn hold(&mut self, template_id: TemplateId, body: &[u8]) {
         let Core { books, pending, .. } = &mut *self.core;
-        let key = PendingKey {
-            origin: Arc::clone(&self.session.origin),
-            template_id,
-        };
+        let key = PendingKey { origin: Arc::clone(&self.session.origin), template_id };
         let held = Held {
             port: self.session.port,
             header: self.header,
@@ -358,10 +337,7 @@ fn drop_held(books: &Books, key: &PendingKey, reason: CollectDrop) {
 }
 
 fn clocks(header: &Header) -> Clocks {
-    Clocks {
-        export_time: header.export_time(),
-        sys_uptime: header.sys_uptime,
-    }
+    Clocks { export_time: header.export_time(), sys_uptime: header.sys_uptime }
 }
 
 impl Core {

@@ -214,8 +214,7 @@ impl Worker {
         for datagram in self.arena.datagrams(count) {
             match datagram {
                 Some((octets, peer)) => {
-                    self.decoder
-                        .decode(octets, peer, now, &mut self.batch, sink);
+                    self.decoder.decode(octets, peer, now, &mut self.batch, sink);
                 }
                 None => {
                     self.books.received(SLOT_SIZE);
@@ -265,10 +264,7 @@ impl Arena {
     fn new() -> Self {
         // SAFETY: both are plain structures of numbers and pointers, for which zero is a value.
         let (sender, header) = unsafe {
-            (
-                std::mem::zeroed::<libc::sockaddr_storage>(),
-                std::mem::zeroed::<libc::mmsghdr>(),
-            )
+            (std::mem::zeroed::<libc::sockaddr_storage>(), std::mem::zeroed::<libc::mmsghdr>())
         };
         Self {
             slots: vec![0; ROUND_DATAGRAMS_MAX.saturating_mul(SLOT_SIZE)].into(),
@@ -279,10 +275,8 @@ impl Arena {
 
     /// Receives a round of datagrams; 0 if none came in time.
     fn receive(&mut self, socket: &UdpSocket, flags: c_int) -> io::Result<usize> {
-        let mut vectors = [libc::iovec {
-            iov_base: std::ptr::null_mut(),
-            iov_len: SLOT_SIZE,
-        }; ROUND_DATAGRAMS_MAX];
+        let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: SLOT_SIZE };
+            ROUND_DATAGRAMS_MAX];
         let slots = self.slots.chunks_exact_mut(SLOT_SIZE);
         let places = slots.zip(&mut self.senders).zip(&mut vectors);
         for (header, ((slot, sender), vector)) in self.headers.iter_mut().zip(places) {
@@ -383,9 +377,7 @@ fn sockaddr_v4(address: SocketAddrV4) -> libc::sockaddr_in {
     libc::sockaddr_in {
         sin_family: family(libc::AF_INET),
         sin_port: address.port().to_be(),
-        sin_addr: libc::in_addr {
-            s_addr: u32::from_ne_bytes(address.ip().octets()),
-        },
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(address.ip().octets()) },
         sin_zero: [0; 8],
     }
 }
@@ -395,9 +387,7 @@ fn sockaddr_v6(address: SocketAddrV6) -> libc::sockaddr_in6 {
         sin6_family: family(libc::AF_INET6),
         sin6_port: address.port().to_be(),
         sin6_flowinfo: address.flowinfo(),
-        sin6_addr: libc::in6_addr {
-            s6_addr: address.ip().octets(),
-        },
+        sin6_addr: libc::in6_addr { s6_addr: address.ip().octets() },
         sin6_scope_id: address.scope_id(),
     }
 }
@@ -453,13 +443,7 @@ fn set_option(socket: &UdpSocket, level: c_int, name: c_int, value: c_int) -> io
     let size = size_of_sockaddr::<c_int>();
     // SAFETY: `value` is a number of `size` octets, which is what these options take.
     checked(unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            name,
-            std::ptr::from_ref(&value).cast(),
-            size,
-        )
+        libc::setsockopt(socket.as_raw_fd(), level, name, std::ptr::from_ref(&value).cast(), size)
     })
 }
 
@@ -484,11 +468,7 @@ impl Copy32 for u32 {}
 impl Copy32 for c_int {}
 
 fn checked(outcome: c_int) -> io::Result<()> {
-    if outcome == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]
@@ -551,13 +531,7 @@ mod tests {
                 }
             }
         });
-        let Statistics {
-            datagrams,
-            octets,
-            drops,
-            kernel_drops,
-            ..
-        } = books.statistics();
+        let Statistics { datagrams, octets, drops, kernel_drops, .. } = books.statistics();
         assert_eq!((datagrams, octets, kernel_drops), (200, 600, 0));
         assert_eq!(drops["malformed"], 200);
     }
@@ -583,10 +557,7 @@ mod tests {
 
     #[test]
     fn what_the_kernel_dropped_is_counted() {
-        let config = ListenConfig {
-            receive_buffer_size: 4_096,
-            ..config("127.0.0.1:0", 1)
-        };
+        let config = ListenConfig { receive_buffer_size: 4_096, ..config("127.0.0.1:0", 1) };
         let (workers, books) = workers(&config);
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         for _ in 0..500 {
@@ -607,9 +578,7 @@ mod tests {
             let (stop, idles) = (Arc::clone(&stop), Arc::clone(&idles));
             let mut worker = workers.remove(0);
             std::thread::spawn(move || {
-                worker
-                    .run(&stop, &mut |_| {}, &mut || idles.add(1))
-                    .unwrap();
+                worker.run(&stop, &mut |_| {}, &mut || idles.add(1)).unwrap();
             })
         };
         std::thread::sleep(Duration::from_millis(350));

@@ -21,11 +21,7 @@
 
 #![cfg_attr(
     not(test),
-    warn(
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects,
-        clippy::as_conversions
-    )
+    warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)
 )]
 
 mod books;

@@ -22,10 +22,7 @@ pub struct PendingLimits {
 
 impl Default for PendingLimits {
     fn default() -> Self {
-        Self {
-            size_max: 32 << 20,
-            age_max_millis: 35 * 60_000,
-        }
+        Self { size_max: 32 << 20, age_max_millis: 35 * 60_000 }
     }
 }
 
@@ -203,10 +200,7 @@ mod tests {
 
     /// A queue with room for three sets, which live for 100 ms.
     fn pending() -> Pending {
-        Pending::new(PendingLimits {
-            size_max: 600,
-            age_max_millis: 100,
-        })
+        Pending::new(PendingLimits { size_max: 600, age_max_millis: 100 })
     }
 
     fn times(sets: &[Held]) -> Vec<i64> {
@@ -217,9 +211,7 @@ mod tests {
     fn gives_back_in_order_by_template() {
         let mut pending = pending();
         for (domain, received) in [(1, 10), (2, 11), (1, 12)] {
-            pending.hold(key(domain), held(received), &mut |_, _| {
-                panic!("room for all")
-            });
+            pending.hold(key(domain), held(received), &mut |_, _| panic!("room for all"));
         }
         assert_eq!(times(&pending.take(&key(1))), [10, 12]);
         assert!(pending.take(&key(1)).is_empty());
@@ -248,9 +240,7 @@ mod tests {
             pending.hold(key(1), held(received), &mut |_, _| panic!("room for all"));
         }
         let mut dropped = Vec::new();
-        pending.expire(UnixMillis(125), &mut |_, held| {
-            dropped.push(held.received.0)
-        });
+        pending.expire(UnixMillis(125), &mut |_, held| dropped.push(held.received.0));
         assert_eq!(dropped, [10, 20]);
         assert_eq!(times(&pending.take(&key(1))), [30]);
         assert_eq!((pending.count, pending.size), (0, 0));

@@ -130,20 +130,15 @@ impl Plan {
             .iter()
             .enumerate()
             .filter_map(|(index, field)| match field.target {
-                Target::Column(column, how) => Some(Copy {
-                    column,
-                    how,
-                    field: index,
-                    length: usize::from(field.spec.length),
-                }),
+                Target::Column(column, how) => {
+                    Some(Copy { column, how, field: index, length: usize::from(field.spec.length) })
+                }
                 _ => None,
             })
             .collect();
         let families = families(&copies);
-        let wide: Vec<(usize, usize)> = copies
-            .iter()
-            .filter_map(|copy| Some((copy.field, excess(copy)?)))
-            .collect();
+        let wide: Vec<(usize, usize)> =
+            copies.iter().filter_map(|copy| Some((copy.field, excess(copy)?))).collect();
         let mut variant_count = if wide.is_empty() { 1usize } else { 2 };
         for _ in &families {
             variant_count = variant_count.saturating_mul(3);
@@ -227,17 +222,14 @@ impl Plan {
             Some(Family::Ipv6) => Family::Ipv6,
             _ => Family::Ipv4,
         };
-        self.families
-            .iter()
-            .zip(found)
-            .fold(usize::from(exceeds), |index, (_, family)| {
-                let digit = match family.unwrap_or(common) {
-                    Family::Ipv4 => 0,
-                    Family::Ipv6 => 1,
-                    Family::Both => 2,
-                };
-                index.saturating_mul(3).saturating_add(digit)
-            })
+        self.families.iter().zip(found).fold(usize::from(exceeds), |index, (_, family)| {
+            let digit = match family.unwrap_or(common) {
+                Family::Ipv4 => 0,
+                Family::Ipv6 => 1,
+                Family::Both => 2,
+            };
+            index.saturating_mul(3).saturating_add(digit)
+        })
     }
 
     /// A variant by its index.
@@ -349,11 +341,7 @@ fn assign(specifiers: &[FieldSpecifier]) -> Vec<Field> {
 /// The element that a field is. Some NetFlow v9 field types beyond the registry are elements
 /// under another number.
 fn element(specifier: &FieldSpecifier) -> ExtraSpec {
-    let FieldSpecifier {
-        enterprise,
-        id,
-        length,
-    } = *specifier;
+    let FieldSpecifier { enterprise, id, length } = *specifier;
     let (enterprise, id) = match (enterprise, id) {
         // Firewalls that log events by NetFlow v9 number these before the registry did.
         (0, 40_000) => (0, 371),
@@ -365,11 +353,7 @@ fn element(specifier: &FieldSpecifier) -> ExtraSpec {
         }
         own => own,
     };
-    ExtraSpec {
-        enterprise,
-        id,
-        length,
-    }
+    ExtraSpec { enterprise, id, length }
 }
 
 /// The column of an element, if it has one and is sent in a length that suits it.
@@ -459,18 +443,10 @@ fn families(copies: &[Copy]) -> Vec<Families> {
     };
     [
         (Column::SourceIpv4Address, Column::SourceIpv6Address),
-        (
-            Column::DestinationIpv4Address,
-            Column::DestinationIpv6Address,
-        ),
+        (Column::DestinationIpv4Address, Column::DestinationIpv6Address),
         (Column::IpNextHopIpv4Address, Column::IpNextHopIpv6Address),
     ]
     .into_iter()
-    .filter_map(|(ipv4, ipv6)| {
-        Some(Families {
-            ipv4: find(ipv4)?,
-            ipv6: find(ipv6)?,
-        })
-    })
+    .filter_map(|(ipv4, ipv6)| Some(Families { ipv4: find(ipv4)?, ipv6: find(ipv6)? }))
     .collect()
 }

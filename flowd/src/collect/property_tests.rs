@@ -81,9 +81,7 @@ fn naive(fields: &[(u16, u16)], mut octets: &[u8]) -> Option<(FlowRecord, usize)
 /// Puts a value into a record's column.
 fn set(record: &mut FlowRecord, column: Column, value: &[u8]) {
     record.present.insert(column);
-    let number = value
-        .iter()
-        .fold(0u64, |n, &octet| n << 8 | u64::from(octet));
+    let number = value.iter().fold(0u64, |n, &octet| n << 8 | u64::from(octet));
     match column {
         Column::OctetDeltaCount => record.octet_delta_count = number,
         Column::PacketDeltaCount => record.packet_delta_count = number,

@@ -72,11 +72,7 @@ fn decode_fixed(
             return;
         };
         rest = after;
-        let fields = Fields {
-            records,
-            record_size,
-            offsets,
-        };
+        let fields = Fields { records, record_size, offsets };
         append(plan, plan.variant(variant), &fields, count, context, output);
     }
 }
@@ -112,26 +108,14 @@ fn decode_variable(
             return Ok(());
         }
         plan.measure(rest, offsets).ok_or(CollectDrop::Malformed)?;
-        let record_size = offsets
-            .last()
-            .copied()
-            .and_then(NonZeroUsize::new)
-            .ok_or(CollectDrop::Malformed)?;
-        let (record, after) = rest
-            .split_at_checked(record_size.get())
-            .ok_or(CollectDrop::Malformed)?;
+        let record_size =
+            offsets.last().copied().and_then(NonZeroUsize::new).ok_or(CollectDrop::Malformed)?;
+        let (record, after) =
+            rest.split_at_checked(record_size.get()).ok_or(CollectDrop::Malformed)?;
         rest = after;
-        let variant = if plan.has_variants() {
-            plan.variant_index(record, offsets)
-        } else {
-            0
-        };
+        let variant = if plan.has_variants() { plan.variant_index(record, offsets) } else { 0 };
         output.room();
-        let fields = Fields {
-            records: record,
-            record_size,
-            offsets,
-        };
+        let fields = Fields { records: record, record_size, offsets };
         append(plan, plan.variant(variant), &fields, 1, context, output);
     }
     Ok(())

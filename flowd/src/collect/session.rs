@@ -26,12 +26,7 @@ pub(super) struct SessionKey {
 impl SessionKey {
     /// `::ffff:a.b.c.d` is `a.b.c.d`.
     pub(super) fn new(peer: SocketAddr, domain: ObservationDomainId, protocol: Protocol) -> Self {
-        Self {
-            address: peer.ip().to_canonical(),
-            port: peer.port(),
-            domain,
-            protocol,
-        }
+        Self { address: peer.ip().to_canonical(), port: peer.port(), domain, protocol }
     }
 }
 
@@ -73,10 +68,7 @@ pub(super) struct Sessions {
 
 impl Sessions {
     pub(super) fn new(count_max: usize) -> Self {
-        Self {
-            map: HashMap::new(),
-            count_max: count_max.max(1),
-        }
+        Self { map: HashMap::new(), count_max: count_max.max(1) }
     }
 
     /// The session of this key; `make` gives a new one its origin and counters.
@@ -165,11 +157,7 @@ impl Sequence {
                 self.span = self.span.saturating_add(missing).saturating_add(1);
                 self.next = Some(number.wrapping_add(1));
                 self.sys_uptime = sys_uptime;
-                if missing == 0 {
-                    Arrival::InOrder
-                } else {
-                    Arrival::Gap(missing)
-                }
+                if missing == 0 { Arrival::InOrder } else { Arrival::Gap(missing) }
             }
             -64..=-1 => {
                 let behind = ahead.unsigned_abs();
@@ -180,11 +168,7 @@ impl Sequence {
                 let bit = 1u64.checked_shl(behind.saturating_sub(1)).unwrap_or(0);
                 let has_come = self.recent & bit != 0;
                 self.recent |= bit;
-                if has_come {
-                    Arrival::Repeated
-                } else {
-                    Arrival::Late
-                }
+                if has_come { Arrival::Repeated } else { Arrival::Late }
             }
             _ => {
                 self.begin(number, sys_uptime);
@@ -194,12 +178,7 @@ impl Sequence {
     }
 
     fn begin(&mut self, number: u32, sys_uptime: SysUptime) {
-        *self = Self {
-            next: Some(number.wrapping_add(1)),
-            recent: 1,
-            span: 1,
-            sys_uptime,
-        };
+        *self = Self { next: Some(number.wrapping_add(1)), recent: 1, span: 1, sys_uptime };
     }
 }
 
@@ -257,10 +236,7 @@ mod tests {
 
     #[test]
     fn messages_before_the_first_were_never_missed() {
-        assert_eq!(
-            arrivals(&[(99, 49_900), (100, 50_000)]),
-            [Arrival::InOrder, Arrival::Repeated]
-        );
+        assert_eq!(arrivals(&[(99, 49_900), (100, 50_000)]), [Arrival::InOrder, Arrival::Repeated]);
     }
 
     #[test]
@@ -274,11 +250,8 @@ mod tests {
                 Protocol::NetflowV9,
             );
             sessions.get_or_make(key, UnixMillis(i64::from(port)), || {
-                let origin = Origin {
-                    address: key.address,
-                    domain: key.domain,
-                    protocol: key.protocol,
-                };
+                let origin =
+                    Origin { address: key.address, domain: key.domain, protocol: key.protocol };
                 let exporter = books.exporter(&origin);
                 (Arc::new(origin), exporter)
             });

@@ -10,7 +10,10 @@ impl Statistics {
     /// Datagrams and data sets that were not decoded, for whatever reason.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.drops.values().chain(self.set_drops.values()).fold(0, |sum, &count| sum.saturating_add(count))
+        self.drops
+            .values()
+            .chain(self.set_drops.values())
+            .fold(0, |sum, &count| sum.saturating_add(count))
     }
 
     /// Adds the counters of a later run. What waited at the end of the earlier one is dropped.

@@ -192,9 +192,7 @@ impl TemplateStore {
 
     fn shard(&self, origin: &Origin) -> &ArcSwap<Domains> {
         let hash = usize::try_from(self.hasher.hash_one(origin) >> 32).unwrap_or(0);
-        self.shards
-            .get(hash % SHARD_COUNT)
-            .expect("there are SHARD_COUNT shards")
+        self.shards.get(hash % SHARD_COUNT).expect("there are SHARD_COUNT shards")
     }
 
     /// Takes in what a port of an exporter and domain announced.
@@ -214,10 +212,7 @@ impl TemplateStore {
         // A worker that panicked left a whole snapshot behind: they are swapped, not edited.
         let mut room = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(domain) = self.domain_for_writing(origin, now, &mut room) else {
-            return Learned {
-                changed: 0,
-                refused: announcements.drain(..).count(),
-            };
+            return Learned { changed: 0, refused: announcements.drain(..).count() };
         };
         let mut snapshot = Snapshot::clone(&domain.snapshot.load());
         let mut learned = Learned::default();
@@ -250,19 +245,12 @@ impl TemplateStore {
         let template = match twin.filter(|twin| twin.announcement == announcement) {
             Some(twin) => Arc::clone(twin),
             None => {
-                let compiled = Plan::compile(
-                    announcement.record_type,
-                    &announcement.fields,
-                    self.own_columns,
-                );
+                let compiled =
+                    Plan::compile(announcement.record_type, &announcement.fields, self.own_columns);
                 let Some(plan) = compiled else {
                     return false;
                 };
-                Arc::new(Template {
-                    announcement,
-                    plan,
-                    announced: Counter::new(),
-                })
+                Arc::new(Template { announcement, plan, announced: Counter::new() })
             }
         };
         let size = room.size.saturating_add(template.size());
@@ -279,11 +267,7 @@ impl TemplateStore {
     /// Makes room for one more template of a port; other ports give way, the ones that announced
     /// least recently first. Their data is then read by the newest template of the domain.
     fn make_room_for_port(&self, snapshot: &mut Snapshot, port: u16, id: TemplateId) -> bool {
-        let TemplateLimits {
-            port_count_max,
-            template_count_max,
-            ..
-        } = self.limits;
+        let TemplateLimits { port_count_max, template_count_max, .. } = self.limits;
         let is_new_id = !snapshot.newest.contains_key(&id);
         if is_new_id && snapshot.newest.len() >= template_count_max {
             return false;
@@ -326,10 +310,8 @@ impl TemplateStore {
                 return None;
             }
         }
-        let domain = Arc::new(DomainTemplates {
-            snapshot: ArcSwap::default(),
-            forgotten: Flag::default(),
-        });
+        let domain =
+            Arc::new(DomainTemplates { snapshot: ArcSwap::default(), forgotten: Flag::default() });
         let shard = self.shard(origin);
         let mut domains = Domains::clone(&shard.load());
         domains.0.insert(origin.clone(), Arc::clone(&domain));
@@ -389,11 +371,7 @@ mod tests {
         Announcement {
             id: id(raw_id),
             record_type: RecordType::Flow,
-            fields: vec![FieldSpecifier {
-                enterprise: 0,
-                id: 1,
-                length,
-            }],
+            fields: vec![FieldSpecifier { enterprise: 0, id: 1, length }],
         }
     }
 
@@ -412,14 +390,8 @@ mod tests {
         Some(template.plan.record_size_min().get())
     }
 
-    const CHANGED: Learned = Learned {
-        changed: 1,
-        refused: 0,
-    };
-    const REFUSED: Learned = Learned {
-        changed: 0,
-        refused: 1,
-    };
+    const CHANGED: Learned = Learned { changed: 1, refused: 0 };
+    const REFUSED: Learned = Learned { changed: 0, refused: 1 };
 
     #[test]
     fn a_port_s_own_template_comes_before_the_newest() {
@@ -438,10 +410,7 @@ mod tests {
         let store = store(TemplateLimits::default());
         assert_eq!(learn(&store, 7, 1000, announcement(256, 4), 1), CHANGED);
         let epoch = store.epoch();
-        assert_eq!(
-            learn(&store, 7, 1000, announcement(256, 4), 2),
-            Learned::default()
-        );
+        assert_eq!(learn(&store, 7, 1000, announcement(256, 4), 2), Learned::default());
         assert_eq!(store.epoch(), epoch);
         assert_eq!(learn(&store, 7, 2000, announcement(256, 4), 3), CHANGED);
         assert!(store.epoch() > epoch);
@@ -484,10 +453,7 @@ mod tests {
 
     #[test]
     fn ports_that_announced_long_ago_give_way_and_read_by_the_newest() {
-        let store = store(TemplateLimits {
-            port_count_max: 2,
-            ..TemplateLimits::default()
-        });
+        let store = store(TemplateLimits { port_count_max: 2, ..TemplateLimits::default() });
         for (port, length) in [(1, 1), (2, 2), (3, 4)] {
             learn(&store, 1, port, announcement(256, length), i64::from(port));
         }
@@ -497,13 +463,9 @@ mod tests {
 
     #[test]
     fn templates_take_no_more_memory_than_allowed() {
-        let store = store(TemplateLimits {
-            size_max: 4_096,
-            ..TemplateLimits::default()
-        });
-        let refused: usize = (256..400)
-            .map(|raw_id| learn(&store, 1, 1, announcement(raw_id, 4), 1).refused)
-            .sum();
+        let store = store(TemplateLimits { size_max: 4_096, ..TemplateLimits::default() });
+        let refused: usize =
+            (256..400).map(|raw_id| learn(&store, 1, 1, announcement(raw_id, 4), 1).refused).sum();
         assert!((100..144).contains(&refused), "{refused} refused");
     }
 }

@@ -50,8 +50,7 @@ impl Collector {
             *full_count += 1;
             take(batch, records);
         };
-        self.decoder
-            .decode(datagram, peer, received, &mut self.batch, &mut full);
+        self.decoder.decode(datagram, peer, received, &mut self.batch, &mut full);
         take(&self.batch, &mut self.records);
         self.batch.clear();
     }
@@ -61,8 +60,7 @@ impl Collector {
     }
 
     pub(super) fn idle(&mut self, now: UnixMillis) {
-        self.decoder
-            .idle(now, &mut self.batch, &mut |_| panic!("there is room"));
+        self.decoder.idle(now, &mut self.batch, &mut |_| panic!("there is room"));
         take(&self.batch, &mut self.records);
         self.batch.clear();
     }
@@ -71,10 +69,7 @@ impl Collector {
         let statistics = self.books.statistics();
         let dropped: u64 = statistics.drops.values().sum();
         assert_eq!(statistics.datagrams, statistics.datagrams_decoded + dropped);
-        assert_eq!(
-            statistics.records,
-            u64::try_from(self.records.len()).unwrap()
-        );
+        assert_eq!(statistics.records, u64::try_from(self.records.len()).unwrap());
         statistics
     }
 }
@@ -95,11 +90,7 @@ pub(super) fn template(raw_id: u16, fields: &[(u16, u16)]) -> TemplateRecord {
 }
 
 fn specifier(enterprise: u32, (id, length): (u16, u16)) -> FieldSpecifier {
-    FieldSpecifier {
-        enterprise,
-        id,
-        length,
-    }
+    FieldSpecifier { enterprise, id, length }
 }
 
 /// A message of templates, then data sets.
@@ -137,21 +128,11 @@ fn decode_one(fields: &[(u16, u16)], body: &[u8]) -> FlowRecord {
 }
 
 pub(super) fn extra(enterprise: u32, id: u16, length: u16, value: &[u8]) -> Extra {
-    Extra {
-        spec: ExtraSpec {
-            enterprise,
-            id,
-            length,
-        },
-        value: value.to_vec(),
-    }
+    Extra { spec: ExtraSpec { enterprise, id, length }, value: value.to_vec() }
 }
 
-pub(super) const OWN: &[Column] = &[
-    Column::CollectionTimeMilliseconds,
-    Column::ExportSequenceNumber,
-    Column::ExportRecordIndex,
-];
+pub(super) const OWN: &[Column] =
+    &[Column::CollectionTimeMilliseconds, Column::ExportSequenceNumber, Column::ExportRecordIndex];
 
 fn present(columns: &[Column]) -> ColumnSet {
     ColumnSet::of(OWN).union(ColumnSet::of(columns))
@@ -162,11 +143,7 @@ fn every_record_says_when_and_in_which_message_it_came() {
     let mut collector = Collector::new();
     let body: Vec<u8> = (0..12).collect();
     collector.receive(&message(9, &[template(256, &[(1, 4)])], &[(256, &body)]));
-    let octets: Vec<u64> = collector
-        .records
-        .iter()
-        .map(|r| r.octet_delta_count)
-        .collect();
+    let octets: Vec<u64> = collector.records.iter().map(|r| r.octet_delta_count).collect();
     assert_eq!(octets, [0x0001_0203, 0x0405_0607, 0x0809_0a0b]);
     for (index, record) in collector.records.iter().enumerate() {
         assert_eq!(record.present, present(&[Column::OctetDeltaCount]));
@@ -178,10 +155,7 @@ fn every_record_says_when_and_in_which_message_it_came() {
 
 #[test]
 fn the_collection_time_can_be_left_out() {
-    let config = DecoderConfig {
-        with_collection_time: false,
-        ..DecoderConfig::default()
-    };
+    let config = DecoderConfig { with_collection_time: false, ..DecoderConfig::default() };
     let mut collector = Collector::with_store(&config, None);
     collector.receive(&message(9, &[template(256, &[(1, 4)])], &[(256, &[0; 4])]));
     let columns = collector.records[0].present;
@@ -192,20 +166,12 @@ fn the_collection_time_can_be_left_out() {
 #[test]
 fn all_start_and_end_times_come_out_as_milliseconds() {
     let ntp = |seconds: u64, fraction: u64| {
-        ((seconds + 2_208_988_800) << 32 | fraction)
-            .to_be_bytes()
-            .to_vec()
+        ((seconds + 2_208_988_800) << 32 | fraction).to_be_bytes().to_vec()
     };
     let millis = |millis: i64| millis.to_be_bytes().to_vec();
     let word = |value: u32| value.to_be_bytes().to_vec();
     let cases = [
-        (
-            "ms",
-            152,
-            153,
-            [millis(1_234), millis(5_678)],
-            [1_234, 5_678],
-        ),
+        ("ms", 152, 153, [millis(1_234), millis(5_678)], [1_234, 5_678]),
         ("us", 154, 155, [ntp(5, 1 << 31), ntp(6, 0)], [5_500, 6_000]),
         ("ns", 156, 157, [ntp(7, 1 << 30), ntp(8, 0)], [7_250, 8_000]),
         ("s", 150, 151, [word(11), word(12)], [11_000, 12_000]),
@@ -270,10 +236,8 @@ fn of_both_address_families_the_one_that_is_not_zero_is_kept() {
         row
     };
     let (source4, source6) = (Column::SourceIpv4Address, Column::SourceIpv6Address);
-    let (destination4, destination6) = (
-        Column::DestinationIpv4Address,
-        Column::DestinationIpv6Address,
-    );
+    let (destination4, destination6) =
+        (Column::DestinationIpv4Address, Column::DestinationIpv6Address);
     let cases = [
         (row(1, 0, 2, 0), vec![source4, destination4]),
         (row(3, 0, 4, 0), vec![source4, destination4]),
@@ -281,10 +245,7 @@ fn of_both_address_families_the_one_that_is_not_zero_is_kept() {
         (row(0, 0, 2, 0), vec![source4, destination4]),
         (row(0, 0, 0, 2), vec![source6, destination6]),
         (row(0, 0, 0, 0), vec![source4, destination4]),
-        (
-            row(1, 1, 2, 2),
-            vec![source4, source6, destination4, destination6],
-        ),
+        (row(1, 1, 2, 2), vec![source4, source6, destination4, destination6]),
     ];
     let body: Vec<u8> = cases.iter().flat_map(|(row, _)| row.clone()).collect();
     let mut collector = Collector::new();
@@ -300,20 +261,14 @@ fn of_both_address_families_the_one_that_is_not_zero_is_kept() {
             assert_eq!(record.source_ipv4_address, u32::from_be_bytes([row[0]; 4]));
         }
     }
-    let indexes: Vec<u16> = collector
-        .records
-        .iter()
-        .map(|r| r.export_record_index)
-        .collect();
+    let indexes: Vec<u16> = collector.records.iter().map(|r| r.export_record_index).collect();
     assert_eq!(indexes, [0, 1, 2, 3, 4, 5, 6]);
 }
 
 #[test]
 fn numbers_are_read_in_whatever_size_they_are_sent() {
     let fields = [(1, 3), (2, 1), (10, 2), (14, 4), (31, 3), (4, 2), (48, 8)];
-    let small = [
-        1, 0, 0, 5, 0, 9, 0, 0, 0, 8, 1, 2, 3, 0, 6, 0, 0, 0, 0, 0, 0, 0, 7,
-    ];
+    let small = [1, 0, 0, 5, 0, 9, 0, 0, 0, 8, 1, 2, 3, 0, 6, 0, 0, 0, 0, 0, 0, 0, 7];
     let record = decode_one(&fields, &small);
     assert_eq!(record.octet_delta_count, 65_536);
     assert_eq!(record.packet_delta_count, 5);
@@ -329,10 +284,7 @@ fn numbers_are_read_in_whatever_size_they_are_sent() {
     assert!(!record.present.contains(Column::ProtocolIdentifier));
     assert_eq!(
         record.extras,
-        [
-            extra(0, 4, 2, &[1, 6]),
-            extra(0, 48, 8, &[0, 0, 0, 0, 0, 0, 0, 7])
-        ]
+        [extra(0, 4, 2, &[1, 6]), extra(0, 48, 8, &[0, 0, 0, 0, 0, 0, 0, 7])]
     );
     assert_eq!(record.packet_delta_count, 5);
 }
@@ -346,39 +298,21 @@ fn flags_are_the_low_twelve_bits() {
 #[test]
 fn what_has_no_column_is_kept_as_sent() {
     let record = decode_one(
-        &[
-            (8, 4),
-            (8, 4),
-            (0, 0),
-            (210, 2),
-            (82, 4),
-            (1, 0),
-            (12_345, 1),
-        ],
+        &[(8, 4), (8, 4), (0, 0), (210, 2), (82, 4), (1, 0), (12_345, 1)],
         &[1, 1, 1, 1, 2, 2, 2, 2, 9, 9, b'e', b't', b'h', 0, 5],
     );
     assert_eq!(record.present, present(&[Column::SourceIpv4Address]));
     assert_eq!(record.source_ipv4_address, 0x0101_0101);
     assert_eq!(
         record.extras,
-        [
-            extra(0, 8, 4, &[2; 4]),
-            extra(0, 82, 4, b"eth\0"),
-            extra(0, 12_345, 1, &[5])
-        ]
+        [extra(0, 8, 4, &[2; 4]), extra(0, 82, 4, b"eth\0"), extra(0, 12_345, 1, &[5])]
     );
 }
 
 #[test]
 fn field_types_of_firewalls_and_processes_are_their_elements() {
     let record = decode_one(
-        &[
-            (40_001, 4),
-            (40_003, 2),
-            (40_005, 1),
-            (57_640, 4),
-            (57_472, 1),
-        ],
+        &[(40_001, 4), (40_003, 2), (40_005, 1), (57_640, 4), (57_472, 1)],
         &[1, 2, 3, 4, 0, 80, 2, 0, 0, 0, 99, 7],
     );
     assert_eq!(
@@ -436,10 +370,7 @@ fn options_data_are_records_with_their_scope() {
     assert_eq!(record.value(Column::SamplerId), Some(Value::Unsigned(1)));
     assert_eq!(
         record.extras,
-        [
-            extra(PEN_V9_SCOPE, 2, 4, &[0, 0, 0, 5]),
-            extra(0, 34, 4, &[0, 0, 3, 232])
-        ]
+        [extra(PEN_V9_SCOPE, 2, 4, &[0, 0, 0, 5]), extra(0, 34, 4, &[0, 0, 3, 232])]
     );
 }
 
@@ -480,11 +411,7 @@ fn a_template_that_another_worker_learns_serves_what_waits_here() {
     let store = Arc::new(TemplateStore::new(&config));
     let mut waiting = Collector::with_store(&config, Some(Arc::clone(&store)));
     let mut learning = Collector::with_store(&config, Some(store));
-    waiting.receive_from(
-        "192.0.2.1:1111",
-        &message(1, &[], &[(256, &[1; 4])]),
-        RECEIVED,
-    );
+    waiting.receive_from("192.0.2.1:1111", &message(1, &[], &[(256, &[1; 4])]), RECEIVED);
     assert!(waiting.records.is_empty());
     let templates = message(1, &[template(256, &[(1, 4)])], &[]);
     learning.receive_from("[::ffff:192.0.2.1]:2222", &templates, RECEIVED);
@@ -498,16 +425,10 @@ fn a_full_batch_is_handed_on_and_nothing_is_lost() {
     let mut collector = Collector::new();
     // A multiple of four: no padding, which would read as records of one octet.
     let rows = 3 * BATCH_ROWS_MAX + 8;
-    let body: Vec<u8> = (0..rows)
-        .map(|row| u8::try_from(row % 251).unwrap())
-        .collect();
+    let body: Vec<u8> = (0..rows).map(|row| u8::try_from(row % 251).unwrap()).collect();
     collector.receive(&message(1, &[template(256, &[(4, 1)])], &[(256, &body)]));
     assert_eq!(collector.full_count, 3);
-    let decoded: Vec<u8> = collector
-        .records
-        .iter()
-        .map(|r| r.protocol_identifier)
-        .collect();
+    let decoded: Vec<u8> = collector.records.iter().map(|r| r.protocol_identifier).collect();
     assert!(decoded == body, "rows differ from what was sent");
     let last = collector.records.last().unwrap();
     assert_eq!(usize::from(last.export_record_index), rows - 1);
@@ -534,10 +455,7 @@ fn each_exporter_s_messages_and_gaps_are_counted() {
     assert_eq!((exporter.messages_late, exporter.restarts), (1, 0));
     let text = serde_json::to_string(&statistics).unwrap();
     assert!(text.contains("\"sequenceGaps\":1"), "{text}");
-    assert_eq!(
-        serde_json::from_str::<Statistics>(&text).unwrap(),
-        statistics
-    );
+    assert_eq!(serde_json::from_str::<Statistics>(&text).unwrap(), statistics);
 }
 
 #[test]

@@ -94,11 +94,7 @@ impl Totals {
 
     /// Adds.
     pub fn add(&mut self, more: Self) {
-        let Self {
-            records,
-            packets,
-            octets,
-        } = more;
+        let Self { records, packets, octets } = more;
         self.records = self.records.saturating_add(records);
         self.packets = self.packets.saturating_add(packets);
         self.octets = self.octets.saturating_add(octets);
@@ -106,11 +102,7 @@ impl Totals {
 
     /// Takes back what was added before.
     fn take_back(&mut self, less: Self) {
-        let Self {
-            records,
-            packets,
-            octets,
-        } = less;
+        let Self { records, packets, octets } = less;
         self.records = self.records.saturating_sub(records);
         self.packets = self.packets.saturating_sub(packets);
         self.octets = self.octets.saturating_sub(octets);
@@ -152,13 +144,7 @@ impl CollectorBooks {
     }
 
     pub(super) fn statistics(&self, address: SocketAddr) -> CollectorStatistics {
-        let Self {
-            messages,
-            exported,
-            not_sent,
-            fields_left_out,
-            pace_overruns,
-        } = self;
+        let Self { messages, exported, not_sent, fields_left_out, pace_overruns } = self;
         CollectorStatistics {
             address,
             messages: *messages,

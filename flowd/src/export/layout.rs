@@ -64,12 +64,7 @@ pub(super) struct Layouts {
 impl Layouts {
     /// Templates are numbered from `first_id` on.
     pub(super) fn new(first_id: TemplateId, record_size_max: usize) -> Self {
-        Self {
-            list: Vec::new(),
-            by_kind: HashMap::new(),
-            next_id: Some(first_id),
-            record_size_max,
-        }
+        Self { list: Vec::new(), by_kind: HashMap::new(), next_id: Some(first_id), record_size_max }
     }
 
     pub(super) fn all(&self) -> &[Layout] {
@@ -119,10 +114,7 @@ impl Layouts {
 impl Layout {
     fn new(id: TemplateId, kind: Kind, extras: &[Extra]) -> Self {
         let mut layout = Self {
-            template: TemplateRecord {
-                id,
-                fields: Vec::new(),
-            },
+            template: TemplateRecord { id, fields: Vec::new() },
             record_size: 0,
             left_out: 0,
             parts: Vec::new(),
@@ -143,11 +135,7 @@ impl Layout {
     }
 
     fn add(&mut self, field_type: u16, length: u16, part: Part) {
-        self.template.fields.push(FieldSpecifier {
-            enterprise: 0,
-            id: field_type,
-            length,
-        });
+        self.template.fields.push(FieldSpecifier { enterprise: 0, id: field_type, length });
         self.record_size = self.record_size.saturating_add(usize::from(length));
         self.parts.push(part);
     }
@@ -168,10 +156,7 @@ impl Layout {
                 self.add(id, 1, Part::FlagsShort);
             }
             Column::IcmpTypeCodeIpv4 | Column::IcmpTypeCodeIpv6 => {
-                let ports = [
-                    Column::SourceTransportPort,
-                    Column::DestinationTransportPort,
-                ];
+                let ports = [Column::SourceTransportPort, Column::DestinationTransportPort];
                 if !ports.iter().any(|&port| kind.present.contains(port)) {
                     self.add(7, 2, Part::NoPort);
                     self.add(11, 2, Part::IcmpCode(column));

@@ -57,15 +57,10 @@ impl Pacer {
     pub(super) fn new(pace: Pace, collector: SocketAddr) -> Self {
         match pace {
             Pace::AsMade => Self::Free,
-            Pace::AsTaken { .. } if is_local(collector) => Self::Local(LocalQueue {
-                port: collector.port(),
-                burst: 0,
-                table: String::new(),
-            }),
-            Pace::AsTaken { remote_rate } => Self::Rate {
-                rate: remote_rate,
-                burst: 0,
-            },
+            Pace::AsTaken { .. } if is_local(collector) => {
+                Self::Local(LocalQueue { port: collector.port(), burst: 0, table: String::new() })
+            }
+            Pace::AsTaken { remote_rate } => Self::Rate { rate: remote_rate, burst: 0 },
         }
     }
 
@@ -164,9 +159,7 @@ mod tests {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let receiver = UdpSocket::bind(address).unwrap();
             let collector = receiver.local_addr().unwrap();
-            let pace = Pace::AsTaken {
-                remote_rate: NonZeroU32::MIN,
-            };
+            let pace = Pace::AsTaken { remote_rate: NonZeroU32::MIN };
             let Pacer::Local(mut queue) = Pacer::new(pace, collector) else {
                 panic!("{collector} is of this machine");
             };
@@ -181,9 +174,7 @@ mod tests {
 
     #[test]
     fn addresses_of_other_machines_have_a_rate() {
-        let pace = Pace::AsTaken {
-            remote_rate: NonZeroU32::MAX,
-        };
+        let pace = Pace::AsTaken { remote_rate: NonZeroU32::MAX };
         let mut pacer = Pacer::new(pace, "192.0.2.77:2055".parse().unwrap());
         assert!(matches!(pacer, Pacer::Rate { .. }));
         assert!((0..100).all(|_| pacer.wait()));

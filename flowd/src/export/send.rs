@@ -124,12 +124,10 @@ impl Exporter {
     /// # Errors
     /// If there is no way to one of them.
     pub fn new(config: &ExporterConfig) -> Result<Self, ExportError> {
-        let sampling = config
-            .sampling
-            .map(|Sampling { interval }| SamplingOptions {
-                template: sampling_template(TemplateId::FIRST),
-                interval,
-            });
+        let sampling = config.sampling.map(|Sampling { interval }| SamplingOptions {
+            template: sampling_template(TemplateId::FIRST),
+            interval,
+        });
         let first_id = match &sampling {
             Some(options) => options.template.id.next().unwrap_or(TemplateId::FIRST),
             None => TemplateId::FIRST,
@@ -181,19 +179,13 @@ impl Exporter {
     #[must_use]
     pub fn statistics(&self) -> Vec<CollectorStatistics> {
         let links = self.links.iter();
-        links
-            .map(|link| link.books.statistics(link.address))
-            .collect()
+        links.map(|link| link.books.statistics(link.address)).collect()
     }
 }
 
 /// Options about the whole exporter (scope System): one packet in so many.
 fn sampling_template(id: TemplateId) -> OptionsTemplateRecord {
-    let field = |enterprise, id, length| FieldSpecifier {
-        enterprise,
-        id,
-        length,
-    };
+    let field = |enterprise, id, length| FieldSpecifier { enterprise, id, length };
     OptionsTemplateRecord {
         id,
         scopes: vec![field(PEN_V9_SCOPE, 1, 4)],
@@ -293,10 +285,7 @@ impl Link {
         } else {
             layout.template.size().saturating_add(SET_OVERHEAD)
         };
-        let size = layout
-            .record_size
-            .saturating_add(SET_OVERHEAD)
-            .saturating_add(template_size);
+        let size = layout.record_size.saturating_add(SET_OVERHEAD).saturating_add(template_size);
         self.encoder.is_empty() || self.encoder.size().saturating_add(size) <= self.message_size_max
     }
 

@@ -63,10 +63,7 @@ impl Collector {
 
     fn messages(&self) -> Vec<Received> {
         let datagrams = self.datagrams();
-        datagrams
-            .iter()
-            .map(|datagram| received(datagram))
-            .collect()
+        datagrams.iter().map(|datagram| received(datagram)).collect()
     }
 }
 
@@ -106,11 +103,7 @@ fn record(columns: &[Column]) -> FlowRecord {
 }
 
 fn plain() -> FlowRecord {
-    record(&[
-        Column::OctetDeltaCount,
-        Column::PacketDeltaCount,
-        Column::FlowStartMilliseconds,
-    ])
+    record(&[Column::OctetDeltaCount, Column::PacketDeltaCount, Column::FlowStartMilliseconds])
 }
 
 #[test]
@@ -161,11 +154,7 @@ fn templates_come_again_after_thirty_seconds() {
         exporter.export(&[plain()], now);
         exporter.flush(now);
     }
-    let counts: Vec<usize> = collector
-        .messages()
-        .iter()
-        .map(|m| m.templates.len())
-        .collect();
+    let counts: Vec<usize> = collector.messages().iter().map(|m| m.templates.len()).collect();
     assert_eq!(counts, [1, 0, 0, 1, 0, 0, 1]);
 }
 
@@ -220,29 +209,16 @@ fn a_template_has_what_the_record_has() {
     let templates = collector.messages().remove(0).templates;
     let fields = |index: usize| -> Vec<(u16, u16)> {
         let fields = &templates[index].fields;
-        fields
-            .iter()
-            .map(|field| (field.id, field.length))
-            .collect()
+        fields.iter().map(|field| (field.id, field.length)).collect()
     };
-    assert_eq!(
-        fields(0),
-        [(4, 1), (7, 2), (11, 2), (32, 2), (139, 2), (82, 4)]
-    );
+    assert_eq!(fields(0), [(4, 1), (7, 2), (11, 2), (32, 2), (139, 2), (82, 4)]);
     assert_eq!(fields(1), [(21, 4), (153, 8), (6, 1)]);
     assert_eq!(fields(2), [(21, 4), (153, 8), (6, 2)]);
     assert_eq!(exporter.statistics()[0].fields_left_out, 4);
 }
 
 fn extra(enterprise: u32, id: u16, length: u16, value: &[u8]) -> Extra {
-    Extra {
-        spec: ExtraSpec {
-            enterprise,
-            id,
-            length,
-        },
-        value: value.to_vec(),
-    }
+    Extra { spec: ExtraSpec { enterprise, id, length }, value: value.to_vec() }
 }
 
 #[test]
@@ -263,11 +239,7 @@ fn what_cannot_be_exported_is_counted_by_reason() {
         .map(|(reason, totals)| (reason.as_str(), totals.records))
         .collect();
     assert_eq!(reasons, [("noFields", 1), ("notAFlow", 1), ("tooLarge", 1)]);
-    let one = Totals {
-        records: 1,
-        packets: 10,
-        octets: 1_000,
-    };
+    let one = Totals { records: 1, packets: 10, octets: 1_000 };
     assert_eq!(statistics.exported, one);
     assert_eq!(statistics.not_sent["tooLarge"], one);
 }
@@ -292,10 +264,7 @@ fn each_collector_has_its_own_books() {
     assert_eq!(refused.exported.records, 0);
     assert_eq!(refused.not_sent["refused"].records, 500);
     let text = serde_json::to_string(one).unwrap();
-    assert_eq!(
-        &serde_json::from_str::<CollectorStatistics>(&text).unwrap(),
-        one
-    );
+    assert_eq!(&serde_json::from_str::<CollectorStatistics>(&text).unwrap(), one);
 }
 
 #[test]
@@ -326,10 +295,7 @@ fn a_collector_that_comes_back_gets_the_templates_first() {
 fn there_is_no_way_to_some_collectors() {
     let config = ExporterConfig::new(vec!["255.255.255.255:2055".parse().unwrap()], BOOT);
     let error = Exporter::new(&config).unwrap_err();
-    assert!(
-        error.to_string().contains("255.255.255.255:2055"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("255.255.255.255:2055"), "{error}");
 }
 
 proptest! {

@@ -61,16 +61,11 @@ pub(super) struct FlowCache {
 
 impl FlowCache {
     pub(super) fn new(config: &MeterConfig) -> Self {
-        let nanos = |millis: u64| {
-            i64::try_from(millis)
-                .unwrap_or(i64::MAX)
-                .saturating_mul(NANOS_PER_MILLI)
-        };
+        let nanos =
+            |millis: u64| i64::try_from(millis).unwrap_or(i64::MAX).saturating_mul(NANOS_PER_MILLI);
         let active_timeout_nanos = nanos(config.active_timeout_millis);
         let inactive_timeout_nanos = nanos(config.inactive_timeout_millis);
-        let horizon_nanos = active_timeout_nanos
-            .min(inactive_timeout_nanos)
-            .max(LINGER_NANOS);
+        let horizon_nanos = active_timeout_nanos.min(inactive_timeout_nanos).max(LINGER_NANOS);
         Self {
             indexes: HashTable::new(),
             flows: Vec::new(),
@@ -110,9 +105,7 @@ impl FlowCache {
     ) {
         let hash = self.hash_builder.hash_one(key);
         let flows = &self.flows;
-        let found = self
-            .indexes
-            .find(hash, |&index| flows[place(index)].key == *key);
+        let found = self.indexes.find(hash, |&index| flows[place(index)].key == *key);
         match found.copied() {
             Some(index) if !self.is_new_incarnation(index, delta) => {
                 let flow = &mut self.flows[place(index)];
@@ -209,9 +202,8 @@ impl FlowCache {
             }
         };
         let (flows, hash_builder) = (&self.flows, &self.hash_builder);
-        self.indexes.insert_unique(hash, index, |&index| {
-            hash_builder.hash_one(flows[place(index)].key)
-        });
+        self.indexes
+            .insert_unique(hash, index, |&index| hash_builder.hash_one(flows[place(index)].key));
         let (deadline_nanos, _) = self.end_of(&flow);
         self.wheel.arm(index, deadline_nanos, flow.sequence);
     }
@@ -237,9 +229,7 @@ impl FlowCache {
         if let Some(over_nanos) = flow.over_nanos {
             return (over_nanos, FlowEndReason::EndOfFlow);
         }
-        let idle_nanos = flow
-            .touched_nanos
-            .saturating_add(self.inactive_timeout_nanos);
+        let idle_nanos = flow.touched_nanos.saturating_add(self.inactive_timeout_nanos);
         let active_nanos = flow.began_nanos.saturating_add(self.active_timeout_nanos);
         if idle_nanos <= active_nanos {
             (idle_nanos, FlowEndReason::IdleTimeout)
@@ -256,8 +246,7 @@ impl FlowCache {
             entry.remove();
         }
         sink.books.count_record(reason, flow.volume());
-        sink.records
-            .push(flow_record(&flow.key, &flow.counters, &flow.first, reason));
+        sink.records.push(flow_record(&flow.key, &flow.counters, &flow.first, reason));
         self.free.push(index);
     }
 }
@@ -267,10 +256,7 @@ const FLOW_COUNT_LIMIT: usize = 1 << 31;
 
 impl Flow {
     const fn volume(&self) -> Volume {
-        Volume {
-            packets: self.counters.packets,
-            octets: self.counters.octets,
-        }
+        Volume { packets: self.counters.packets, octets: self.counters.octets }
     }
 }
 

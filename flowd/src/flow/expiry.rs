@@ -91,13 +91,7 @@ impl Wheel {
     pub(super) fn arm(&mut self, index: u32, deadline_nanos: i64, sequence: u64) {
         let ahead = self.tick_of(deadline_nanos).saturating_sub(self.tick);
         let ahead_max = i64::try_from(SLOT_COUNT - 1).expect("4095 fits");
-        let mut timer = Timer {
-            deadline_nanos,
-            sequence,
-            slot: UNARMED,
-            previous: NIL,
-            next: NIL,
-        };
+        let mut timer = Timer { deadline_nanos, sequence, slot: UNARMED, previous: NIL, next: NIL };
         if ahead > ahead_max {
             // Beyond the wheel: it comes due early and is armed again.
             let tick = self.tick.saturating_add(ahead_max);
@@ -243,11 +237,7 @@ impl Wheel {
     fn push_near(&mut self, index: u32) {
         let timer = &mut self.timers[place(index)];
         timer.slot = NEAR;
-        let due = Due {
-            deadline_nanos: timer.deadline_nanos,
-            sequence: timer.sequence,
-            index,
-        };
+        let due = Due { deadline_nanos: timer.deadline_nanos, sequence: timer.sequence, index };
         self.near_count += 1;
         self.near.push(Reverse(due));
         self.quiet_until_nanos = self.quiet_until_nanos.min(due.deadline_nanos);
@@ -306,9 +296,7 @@ impl Wheel {
 
     /// The first moment after the stretch of time that the wheel stands at.
     fn end_of_tick(&self) -> i64 {
-        self.tick
-            .saturating_add(1)
-            .saturating_mul(1_i64 << self.slot_nanos_log2)
+        self.tick.saturating_add(1).saturating_mul(1_i64 << self.slot_nanos_log2)
     }
 }
 

@@ -34,21 +34,10 @@ enum ByFamily {
 impl FragmentKey {
     fn new(interface: u32, addresses: Addresses, fragment: Fragment) -> Self {
         let addresses = match addresses {
-            Addresses::V4 {
-                source,
-                destination,
-            } => ByFamily::V4(source, destination),
-            Addresses::V6 {
-                source,
-                destination,
-            } => ByFamily::V6(source, destination),
+            Addresses::V4 { source, destination } => ByFamily::V4(source, destination),
+            Addresses::V6 { source, destination } => ByFamily::V6(source, destination),
         };
-        Self {
-            addresses,
-            interface,
-            id: fragment.id,
-            protocol: fragment.protocol,
-        }
+        Self { addresses, interface, id: fragment.id, protocol: fragment.protocol }
     }
 }
 
@@ -113,11 +102,10 @@ impl Fragments {
         self.entries.push_back(first);
         let (entries, removed_count) = (&self.entries, self.removed_count);
         let hash_builder = &self.hash_builder;
-        self.numbers
-            .insert_unique(hash_builder.hash_one(key), number, |&number| {
-                entry_of(entries, removed_count, number)
-                    .map_or(0, |entry| hash_builder.hash_one(entry.key))
-            });
+        self.numbers.insert_unique(hash_builder.hash_one(key), number, |&number| {
+            entry_of(entries, removed_count, number)
+                .map_or(0, |entry| hash_builder.hash_one(entry.key))
+        });
     }
 
     /// Protocol and transport of the first fragment that a later one belongs to.
@@ -137,19 +125,15 @@ impl Fragments {
         if self.numbers.is_empty() {
             return None;
         }
-        let number = self
-            .numbers
-            .find(self.hash_builder.hash_one(key), |&number| {
-                entry_of(&self.entries, self.removed_count, number)
-                    .is_some_and(|entry| entry.key == *key)
-            })?;
+        let number = self.numbers.find(self.hash_builder.hash_one(key), |&number| {
+            entry_of(&self.entries, self.removed_count, number)
+                .is_some_and(|entry| entry.key == *key)
+        })?;
         usize::try_from(number - self.removed_count).ok()
     }
 
     fn is_oldest_over(&self, now_nanos: i64) -> bool {
-        self.entries
-            .front()
-            .is_some_and(|oldest| oldest.is_over(now_nanos))
+        self.entries.front().is_some_and(|oldest| oldest.is_over(now_nanos))
     }
 
     fn remove_oldest(&mut self) {
@@ -186,22 +170,11 @@ mod tests {
     use flowd_common::packet::LinkHeader;
 
     fn packet(id: u32, offset: u16, source_port: u16) -> (Packet, Fragment) {
-        let fragment = Fragment {
-            id,
-            offset,
-            more: offset == 0,
-            protocol: 17,
-        };
+        let fragment = Fragment { id, offset, more: offset == 0, protocol: 17 };
         let packet = Packet {
-            addresses: Addresses::V4 {
-                source: [192, 0, 2, 1],
-                destination: [192, 0, 2, 2],
-            },
+            addresses: Addresses::V4 { source: [192, 0, 2, 1], destination: [192, 0, 2, 2] },
             protocol: 17,
-            transport: Transport::Ports {
-                source: source_port,
-                destination: 53,
-            },
+            transport: Transport::Ports { source: source_port, destination: 53 },
             transport_offset: 20,
             fragment: Some(fragment),
             octets: 1500,

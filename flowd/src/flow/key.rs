@@ -22,10 +22,7 @@ impl FlowKey {
     ) -> Self {
         let (transport_kind, source_port, destination_port) = transport.to_key();
         match addresses {
-            Addresses::V4 {
-                source,
-                destination,
-            } => Self::V4(FlowKeyV4 {
+            Addresses::V4 { source, destination } => Self::V4(FlowKeyV4 {
                 source_address: source,
                 destination_address: destination,
                 interface,
@@ -36,10 +33,7 @@ impl FlowKey {
                 transport_kind,
                 padding: 0,
             }),
-            Addresses::V6 {
-                source,
-                destination,
-            } => Self::V6(FlowKeyV6 {
+            Addresses::V6 { source, destination } => Self::V6(FlowKeyV6 {
                 source_address: source,
                 destination_address: destination,
                 interface,
@@ -80,11 +74,7 @@ impl Hash for FlowKey {
             }) => {
                 let source = u64::from(u32::from_ne_bytes(source_address));
                 state.write_u64(source << 32 | u64::from(u32::from_ne_bytes(destination_address)));
-                state.write_u64(ports_and_interface(
-                    source_port,
-                    destination_port,
-                    interface,
-                ));
+                state.write_u64(ports_and_interface(source_port, destination_port, interface));
                 state.write_u32(kinds(protocol, direction, transport_kind.0));
             }
             Self::V6(FlowKeyV6 {
@@ -100,11 +90,7 @@ impl Hash for FlowKey {
             }) => {
                 state.write_u128(u128::from_ne_bytes(source_address));
                 state.write_u128(u128::from_ne_bytes(destination_address));
-                state.write_u64(ports_and_interface(
-                    source_port,
-                    destination_port,
-                    interface,
-                ));
+                state.write_u64(ports_and_interface(source_port, destination_port, interface));
                 state.write_u32(kinds(protocol, direction, transport_kind.0));
             }
         }

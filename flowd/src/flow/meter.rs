@@ -100,45 +100,26 @@ impl Meter {
         };
         let key = FlowKey::new(packet.interface, parsed.addresses, protocol, transport);
         let delta = FlowCounters::of_packet(&parsed, packet.time_nanos);
-        self.books.accounted.add(Volume {
-            packets: delta.packets,
-            octets: delta.octets,
-        });
-        let mut sink = Sink {
-            records: out,
-            books: &mut self.books,
-        };
-        self.cache.account(
-            &key,
-            &delta,
-            || FirstPacket::of_packet(&parsed),
-            now_nanos,
-            &mut sink,
-        );
+        self.books.accounted.add(Volume { packets: delta.packets, octets: delta.octets });
+        let mut sink = Sink { records: out, books: &mut self.books };
+        self.cache.account(&key, &delta, || FirstPacket::of_packet(&parsed), now_nanos, &mut sink);
     }
 
     /// Moves the clock on to this time, unless it is there already, and adds to `out` the
     /// records of flows that ended by then. Returns the clock.
     #[inline]
     pub fn advance(&mut self, time_nanos: i64, out: &mut Vec<FlowRecord>) -> i64 {
-        let now_nanos = self
-            .clock_nanos
-            .map_or(time_nanos, |clock_nanos| clock_nanos.max(time_nanos));
+        let now_nanos =
+            self.clock_nanos.map_or(time_nanos, |clock_nanos| clock_nanos.max(time_nanos));
         self.clock_nanos = Some(now_nanos);
-        let mut sink = Sink {
-            records: out,
-            books: &mut self.books,
-        };
+        let mut sink = Sink { records: out, books: &mut self.books };
         self.cache.expire(now_nanos, &mut sink);
         now_nanos
     }
 
     /// Ends all flows and adds their records to `out`.
     pub fn finish(&mut self, out: &mut Vec<FlowRecord>) {
-        let mut sink = Sink {
-            records: out,
-            books: &mut self.books,
-        };
+        let mut sink = Sink { records: out, books: &mut self.books };
         self.cache.finish(&mut sink);
     }
 
@@ -175,13 +156,10 @@ impl Meter {
         now_nanos: i64,
     ) -> (u8, Transport) {
         if fragment.offset == 0 {
-            self.fragments
-                .remember(interface, packet, fragment, now_nanos);
+            self.fragments.remember(interface, packet, fragment, now_nanos);
             return (packet.protocol, packet.transport);
         }
-        let first = self
-            .fragments
-            .first_of(interface, packet, fragment, now_nanos);
+        let first = self.fragments.first_of(interface, packet, fragment, now_nanos);
         match first {
             Some(first) => {
                 self.books.fragments_stitched += 1;

@@ -72,10 +72,7 @@ impl NaiveMeter {
         {
             self.emit(place, reason);
         }
-        let place = self
-            .flows
-            .iter()
-            .position(|flow| flow.source_port == segment.source_port);
+        let place = self.flows.iter().position(|flow| flow.source_port == segment.source_port);
         if let Some(place) = place {
             let is_open = segment.flags & (SYN | ACK) == SYN;
             if is_open && self.flows[place].over.is_some() {
@@ -86,10 +83,7 @@ impl NaiveMeter {
             self.emit(nearest, LackOfResources);
         }
         let is_end = segment.flags & (FIN | RST) != 0;
-        let place = self
-            .flows
-            .iter()
-            .position(|flow| flow.source_port == segment.source_port);
+        let place = self.flows.iter().position(|flow| flow.source_port == segment.source_port);
         let place = place.unwrap_or_else(|| {
             self.flows.push(NaiveFlow {
                 source_port: segment.source_port,
@@ -115,15 +109,8 @@ impl NaiveMeter {
         if is_end && flow.over.is_none() {
             flow.over = Some(self.clock + 2_000);
         }
-        let NaiveRecord {
-            source_port: _,
-            packets,
-            octets,
-            first,
-            last,
-            flags,
-            reason: _,
-        } = &mut flow.result;
+        let NaiveRecord { source_port: _, packets, octets, first, last, flags, reason: _ } =
+            &mut flow.result;
         *packets += 1;
         *octets += segment.octets();
         *first = segment.millis.min(*first);
@@ -145,12 +132,7 @@ fn segments() -> impl Strategy<Value = Vec<Segment>> {
         let mut millis = 1_700_000_000_000;
         let one = |(wait, source_port, flags, payload)| {
             millis += wait;
-            Segment {
-                millis,
-                source_port,
-                flags,
-                payload,
-            }
+            Segment { millis, source_port, flags, payload }
         };
         steps.into_iter().map(one).collect()
     })

@@ -38,13 +38,7 @@ impl Segment {
 }
 
 fn raw(time_nanos: i64, data: &[u8]) -> CapturedPacket<'_> {
-    CapturedPacket {
-        time_nanos,
-        link_type: LinkType::RawIp,
-        interface: 0,
-        wire_size: 0,
-        data,
-    }
+    CapturedPacket { time_nanos, link_type: LinkType::RawIp, interface: 0, wire_size: 0, data }
 }
 
 pub(super) fn observe(meter: &mut Meter, segment: Segment, out: &mut Vec<FlowRecord>) {
@@ -56,12 +50,7 @@ fn lives(config: &MeterConfig, packets: &[(i64, u8)]) -> Vec<(i64, i64, u64, Flo
     let mut meter = Meter::new(config);
     let mut records = Vec::new();
     for &(millis, flags) in packets {
-        let segment = Segment {
-            millis,
-            source_port: 1025,
-            flags,
-            payload: 0,
-        };
+        let segment = Segment { millis, source_port: 1025, flags, payload: 0 };
         observe(&mut meter, segment, &mut records);
     }
     meter.finish(&mut records);
@@ -82,10 +71,7 @@ fn lives(config: &MeterConfig, packets: &[(i64, u8)]) -> Vec<(i64, i64, u64, Flo
 fn a_quiet_flow_ends_and_its_next_packet_is_another() {
     let config = MeterConfig::default();
     let lives = lives(&config, &[(0, ACK), (14_999, ACK), (29_999, ACK)]);
-    assert_eq!(
-        lives,
-        [(0, 14_999, 2, IdleTimeout), (29_999, 29_999, 1, ForcedEnd)]
-    );
+    assert_eq!(lives, [(0, 14_999, 2, IdleTimeout), (29_999, 29_999, 1, ForcedEnd)]);
 }
 
 #[test]
@@ -106,20 +92,9 @@ fn a_long_flow_is_cut_at_the_active_timeout() {
 fn late_acknowledgements_join_a_tcp_flow_whose_end_was_seen() {
     let config = MeterConfig::default();
     for end in [FIN | ACK, RST] {
-        let lives = lives(
-            &config,
-            &[
-                (0, SYN),
-                (100, end),
-                (1_000, ACK),
-                (2_099, FIN | ACK),
-                (2_100, ACK),
-            ],
-        );
-        assert_eq!(
-            lives,
-            [(0, 2_099, 4, EndOfFlow), (2_100, 2_100, 1, ForcedEnd)]
-        );
+        let lives =
+            lives(&config, &[(0, SYN), (100, end), (1_000, ACK), (2_099, FIN | ACK), (2_100, ACK)]);
+        assert_eq!(lives, [(0, 2_099, 4, EndOfFlow), (2_100, 2_100, 1, ForcedEnd)]);
     }
 }
 
@@ -143,15 +118,9 @@ fn a_syn_onto_an_ended_flow_opens_another_but_its_answer_does_not() {
         lives(&config, &[(0, SYN), (10, RST), (20, SYN), (30, ACK)]),
         [(0, 10, 2, EndOfFlow), (20, 30, 2, ForcedEnd)]
     );
-    assert_eq!(
-        lives(&config, &[(0, SYN), (10, FIN), (20, SYN | ACK)]),
-        [(0, 20, 3, ForcedEnd)]
-    );
+    assert_eq!(lives(&config, &[(0, SYN), (10, FIN), (20, SYN | ACK)]), [(0, 20, 3, ForcedEnd)]);
     // A SYN sent again, before any end: the same flow.
-    assert_eq!(
-        lives(&config, &[(0, SYN), (1_000, SYN)]),
-        [(0, 1_000, 2, ForcedEnd)]
-    );
+    assert_eq!(lives(&config, &[(0, SYN), (1_000, SYN)]), [(0, 1_000, 2, ForcedEnd)]);
 }
 
 #[test]
@@ -165,34 +134,18 @@ fn packets_out_of_order_do_not_turn_the_clock_back() {
 
 #[test]
 fn a_full_cache_ends_the_flow_that_is_nearest_to_its_end() {
-    let config = MeterConfig {
-        flow_count_max: 3,
-        ..MeterConfig::default()
-    };
+    let config = MeterConfig { flow_count_max: 3, ..MeterConfig::default() };
     let mut meter = Meter::new(&config);
     let mut records = Vec::new();
     // The first flow is touched again, and the third has seen its end.
-    for (millis, source_port, flags) in [
-        (0, 1, ACK),
-        (1, 2, ACK),
-        (2, 3, FIN),
-        (3, 1, ACK),
-        (4, 4, ACK),
-        (5, 5, ACK),
-    ] {
-        let segment = Segment {
-            millis,
-            source_port,
-            flags,
-            payload: 0,
-        };
+    for (millis, source_port, flags) in
+        [(0, 1, ACK), (1, 2, ACK), (2, 3, FIN), (3, 1, ACK), (4, 4, ACK), (5, 5, ACK)]
+    {
+        let segment = Segment { millis, source_port, flags, payload: 0 };
         observe(&mut meter, segment, &mut records);
         assert!(meter.flow_count() <= 3);
     }
-    let ports: Vec<_> = records
-        .iter()
-        .map(|record| record.source_transport_port)
-        .collect();
+    let ports: Vec<_> = records.iter().map(|record| record.source_transport_port).collect();
     assert_eq!(ports, [3, 2]);
     assert_eq!(meter.books().records(LackOfResources), 2);
 }
@@ -201,12 +154,7 @@ fn a_full_cache_ends_the_flow_that_is_nearest_to_its_end() {
 fn records_carry_what_was_measured_and_nothing_else() {
     let mut meter = Meter::new(&MeterConfig::default());
     let mut records = Vec::new();
-    let segment = Segment {
-        millis: 1,
-        source_port: 1025,
-        flags: SYN,
-        payload: 3,
-    };
+    let segment = Segment { millis: 1, source_port: 1025, flags: SYN, payload: 3 };
     observe(&mut meter, segment, &mut records);
     let mut esp = segment.frame();
     esp[9] = 50;
@@ -216,10 +164,7 @@ fn records_carry_what_was_measured_and_nothing_else() {
     (icmp[20], icmp[21]) = (8, 0);
     let mut tagged = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x81, 0, 0xe0, 9, 8, 0];
     tagged.extend(icmp);
-    let ethernet = CapturedPacket {
-        link_type: LinkType::Ethernet,
-        ..raw(2, &tagged)
-    };
+    let ethernet = CapturedPacket { link_type: LinkType::Ethernet, ..raw(2, &tagged) };
     meter.observe(&ethernet, &mut records);
     meter.finish(&mut records);
     let names =
@@ -255,37 +200,19 @@ fn records_carry_what_was_measured_and_nothing_else() {
 fn interfaces_are_observation_points_of_their_own() {
     let mut meter = Meter::new(&MeterConfig::default());
     let mut records = Vec::new();
-    let frame = Segment {
-        millis: 0,
-        source_port: 1,
-        flags: ACK,
-        payload: 0,
-    }
-    .frame();
+    let frame = Segment { millis: 0, source_port: 1, flags: ACK, payload: 0 }.frame();
     for interface in [0, 1, 0] {
-        let packet = CapturedPacket {
-            interface,
-            ..raw(0, &frame)
-        };
+        let packet = CapturedPacket { interface, ..raw(0, &frame) };
         meter.observe(&packet, &mut records);
     }
     meter.finish(&mut records);
-    let packets: Vec<_> = records
-        .iter()
-        .map(|record| record.packet_delta_count)
-        .collect();
+    let packets: Vec<_> = records.iter().map(|record| record.packet_delta_count).collect();
     assert_eq!(packets, [2, 1]);
 }
 
 #[test]
 fn later_fragments_join_their_first_and_are_counted() {
-    let mut first = Segment {
-        millis: 0,
-        source_port: 7,
-        flags: ACK,
-        payload: 1_000,
-    }
-    .frame();
+    let mut first = Segment { millis: 0, source_port: 7, flags: ACK, payload: 1_000 }.frame();
     first[6] = 0x20;
     let mut later = first.clone();
     (later[6], later[7]) = (0, 125);
@@ -314,10 +241,7 @@ fn what_is_refused_is_counted_by_reason() {
         (LinkType::Unknown(195), &arp[..]),
         (LinkType::RawIp, &[0x45; 8]),
     ] {
-        let packet = CapturedPacket {
-            link_type,
-            ..raw(0, data)
-        };
+        let packet = CapturedPacket { link_type, ..raw(0, data) };
         meter.observe(&packet, &mut records);
     }
     meter.finish(&mut records);

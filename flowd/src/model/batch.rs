@@ -165,11 +165,7 @@ impl FlowBatch {
     /// Rows that still fit; none once the extras are at their limit.
     #[must_use]
     pub fn room(&self) -> usize {
-        if self.extras.len() >= BATCH_EXTRAS_SIZE_MAX {
-            0
-        } else {
-            BATCH_ROWS_MAX - self.rows
-        }
+        if self.extras.len() >= BATCH_EXTRAS_SIZE_MAX { 0 } else { BATCH_ROWS_MAX - self.rows }
     }
 
     /// Forgets all rows and keeps the memory.
@@ -196,10 +192,7 @@ impl FlowBatch {
         origin: &Arc<Origin>,
         count: usize,
     ) -> Range<usize> {
-        assert!(
-            count <= BATCH_ROWS_MAX - self.rows,
-            "the caller asks for room first"
-        );
+        assert!(count <= BATCH_ROWS_MAX - self.rows, "the caller asks for room first");
         let rows = self.rows..self.rows + count;
         self.rows = rows.end;
         match self.runs.last_mut() {
@@ -242,10 +235,7 @@ impl FlowBatch {
 
     /// Appends a record. `shape` must be the record's own: [`FlowBatch::shape_of`] makes it.
     pub fn push(&mut self, record: &FlowRecord, shape: &Arc<Shape>, origin: &Arc<Origin>) {
-        debug_assert_eq!(
-            shape.columns, record.present,
-            "the shape is the record's own"
-        );
+        debug_assert_eq!(shape.columns, record.present, "the shape is the record's own");
         let row = self.append_rows(shape, origin, 1).start;
         self.store_columns(row, record);
         if record.extras.is_empty() {
@@ -296,10 +286,7 @@ impl FlowBatch {
         self.load_columns(row, shape.columns, &mut record);
         if !shape.extras.is_empty() {
             record.extras = ExtraFields::new(&shape.extras, self.extras_from(row))
-                .map(|(spec, value)| Extra {
-                    spec: *spec,
-                    value: value.to_vec(),
-                })
+                .map(|(spec, value)| Extra { spec: *spec, value: value.to_vec() })
                 .collect();
         }
         Some(record)
@@ -324,26 +311,15 @@ mod tests {
     }
 
     fn sample() -> FlowRecord {
-        let mut record = FlowRecord {
-            octet_delta_count: 4096,
-            ..FlowRecord::default()
-        };
+        let mut record = FlowRecord { octet_delta_count: 4096, ..FlowRecord::default() };
         record.present.insert(Column::OctetDeltaCount);
         record.set_source_address("198.51.100.4".parse().unwrap());
         record.extras.push(Extra {
-            spec: ExtraSpec {
-                enterprise: 9,
-                id: 12_232,
-                length: VARIABLE_LENGTH,
-            },
+            spec: ExtraSpec { enterprise: 9, id: 12_232, length: VARIABLE_LENGTH },
             value: vec![7; 300],
         });
         record.extras.push(Extra {
-            spec: ExtraSpec {
-                enterprise: 0,
-                id: 95,
-                length: 4,
-            },
+            spec: ExtraSpec { enterprise: 0, id: 95, length: 4 },
             value: vec![1, 2, 3, 4],
         });
         record

@@ -146,28 +146,19 @@ impl Column {
     /// The column that an element of the reverse direction fills (RFC 5103, PEN 29305).
     #[must_use]
     pub fn from_reverse_element(id: u16) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|column| column.element_id() == id && column.is_reverse())
+        Self::ALL.iter().copied().find(|column| column.element_id() == id && column.is_reverse())
     }
 
     /// The column with this Information Element name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|column| column.name() == name)
+        Self::ALL.iter().copied().find(|column| column.name() == name)
     }
 
     /// Is it a counter of the reverse direction?
     #[must_use]
     pub const fn is_reverse(self) -> bool {
-        matches!(
-            self,
-            Self::ReverseOctetDeltaCount | Self::ReversePacketDeltaCount
-        )
+        matches!(self, Self::ReverseOctetDeltaCount | Self::ReversePacketDeltaCount)
     }
 
     /// Its place in [`Column::ALL`].
@@ -266,9 +257,7 @@ impl FromIterator<Column> for ColumnSet {
 
 impl std::fmt::Debug for ColumnSet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set()
-            .entries(self.iter().map(Column::name))
-            .finish()
+        f.debug_set().entries(self.iter().map(Column::name)).finish()
     }
 }
 

@@ -15,10 +15,7 @@ impl<'a> ExtraFields<'a> {
     /// Starts at the record's first extra.
     #[must_use]
     pub fn new(specs: &'a [ExtraSpec], bytes: &'a [u8]) -> Self {
-        Self {
-            specs: specs.iter(),
-            bytes,
-        }
+        Self { specs: specs.iter(), bytes }
     }
 
     fn take(&mut self, size: usize) -> Option<&'a [u8]> {
@@ -68,20 +65,14 @@ mod tests {
     use super::*;
 
     fn spec(length: u16) -> ExtraSpec {
-        ExtraSpec {
-            enterprise: 9,
-            id: 1,
-            length,
-        }
+        ExtraSpec { enterprise: 9, id: 1, length }
     }
 
     #[test]
     fn reads_fixed_and_variable_values() {
         let specs = [spec(2), spec(VARIABLE_LENGTH), spec(VARIABLE_LENGTH)];
         let bytes = [1, 2, 1, 7, 255, 0, 3, 4, 5, 6, 99];
-        let values: Vec<_> = ExtraFields::new(&specs, &bytes)
-            .map(|(_, value)| value)
-            .collect();
+        let values: Vec<_> = ExtraFields::new(&specs, &bytes).map(|(_, value)| value).collect();
         assert_eq!(values, [&[1, 2][..], &[7], &[4, 5, 6]]);
         assert_eq!(extras_size(&specs, &bytes), Some(10));
     }

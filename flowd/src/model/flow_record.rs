@@ -62,10 +62,7 @@ impl FlowRecord {
     /// Destination address of either family.
     #[must_use]
     pub fn destination_address(&self) -> Option<IpAddr> {
-        self.address(
-            Column::DestinationIpv4Address,
-            Column::DestinationIpv6Address,
-        )
+        self.address(Column::DestinationIpv4Address, Column::DestinationIpv6Address)
     }
 
     fn address(&self, ipv4: Column, ipv6: Column) -> Option<IpAddr> {
@@ -113,10 +110,7 @@ mod tests {
         let mut record = FlowRecord::default();
         assert_eq!(record.value(Column::OctetDeltaCount), None);
         record.present.insert(Column::OctetDeltaCount);
-        assert_eq!(
-            record.value(Column::OctetDeltaCount),
-            Some(Value::Unsigned(0))
-        );
+        assert_eq!(record.value(Column::OctetDeltaCount), Some(Value::Unsigned(0)));
     }
 
     #[test]

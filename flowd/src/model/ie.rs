@@ -52,20 +52,13 @@ pub(super) const fn element(
     name: &'static str,
     element_type: ElementType,
 ) -> Element {
-    Element {
-        enterprise,
-        id,
-        name,
-        element_type,
-    }
+    Element { enterprise, id, name, element_type }
 }
 
 /// The element with this number, if the table has it.
 #[must_use]
 pub fn find(enterprise: u32, id: u16) -> Option<&'static Element> {
-    let index = ELEMENTS
-        .binary_search_by_key(&(enterprise, id), |e| (e.enterprise, e.id))
-        .ok()?;
+    let index = ELEMENTS.binary_search_by_key(&(enterprise, id), |e| (e.enterprise, e.id)).ok()?;
     ELEMENTS.get(index)
 }
 
@@ -107,9 +100,7 @@ pub fn display_name(enterprise: u32, id: u16) -> String {
 #[must_use]
 pub fn element_type(enterprise: u32, id: u16) -> ElementType {
     let forward = || (enterprise == PEN_REVERSE).then(|| find(0, id)).flatten();
-    find(enterprise, id)
-        .or_else(forward)
-        .map_or(ElementType::OctetArray, |e| e.element_type)
+    find(enterprise, id).or_else(forward).map_or(ElementType::OctetArray, |e| e.element_type)
 }
 
 #[cfg(test)]
@@ -132,10 +123,7 @@ mod tests {
             if column.element_id() != 0 && !column.is_reverse() {
                 assert_eq!(display_name(0, column.element_id()), column.name());
             } else if column.is_reverse() {
-                assert_eq!(
-                    display_name(PEN_REVERSE, column.element_id()),
-                    column.name()
-                );
+                assert_eq!(display_name(PEN_REVERSE, column.element_id()), column.name());
             }
         }
     }
@@ -151,18 +139,8 @@ mod tests {
     fn elements_of_every_enterprise_are_named_and_typed() {
         for (enterprise, id, name, expected) in [
             (0, 82, "interfaceName", ElementType::String),
-            (
-                0,
-                323,
-                "observationTimeMilliseconds",
-                ElementType::DateTimeMilliseconds,
-            ),
-            (
-                PEN_REVERSE,
-                6,
-                "reverseTcpControlBits",
-                ElementType::Unsigned,
-            ),
+            (0, 323, "observationTimeMilliseconds", ElementType::DateTimeMilliseconds),
+            (PEN_REVERSE, 6, "reverseTcpControlBits", ElementType::Unsigned),
             (PEN_PROCESS, 169, "sourceProcessName", ElementType::String),
             (PEN_V9_SCOPE, 2, "scopeInterface", ElementType::Unsigned),
         ] {

@@ -46,18 +46,9 @@ impl UnixMillis {
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let month_from_march = (5 * day_of_year + 2) / 153;
         let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-        let month = if month_from_march < 10 {
-            month_from_march + 3
-        } else {
-            month_from_march - 9
-        };
+        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
         let year = year_of_era + era * 400 + i64::from(month <= 2);
-        (
-            year,
-            u8::try_from(month).unwrap_or(0),
-            u8::try_from(day).unwrap_or(0),
-            in_day,
-        )
+        (year, u8::try_from(month).unwrap_or(0), u8::try_from(day).unwrap_or(0), in_day)
     }
 
     /// The time of a civil date and the milliseconds within its day, UTC.
@@ -77,10 +68,7 @@ impl UnixMillis {
     #[must_use]
     pub fn hour_path(self) -> String {
         let (year, month, day, in_day) = self.civil();
-        format!(
-            "date={year:04}-{month:02}-{day:02}/hour={:02}",
-            in_day / 3_600_000
-        )
+        format!("date={year:04}-{month:02}-{day:02}/hour={:02}", in_day / 3_600_000)
     }
 }
 
@@ -90,10 +78,7 @@ impl fmt::Display for UnixMillis {
         let (year, month, day, in_day) = self.civil();
         let (hour, minute) = (in_day / 3_600_000, in_day / 60_000 % 60);
         let (second, milli) = (in_day / 1000 % 60, in_day % 1000);
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z"
-        )
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
     }
 }
 
@@ -111,26 +96,14 @@ mod tests {
         ] {
             assert_eq!(UnixMillis(millis).to_string(), text);
         }
-        assert_eq!(
-            UnixMillis(951_782_400_123).hour_path(),
-            "date=2000-02-29/hour=00"
-        );
+        assert_eq!(UnixMillis(951_782_400_123).hour_path(), "date=2000-02-29/hour=00");
     }
 
     #[test]
     fn civil_dates_lead_back_to_their_millis() {
-        for millis in [
-            0,
-            -86_400_000,
-            951_782_400_000,
-            1_763_887_335_250,
-            4_102_444_800_000,
-        ] {
+        for millis in [0, -86_400_000, 951_782_400_000, 1_763_887_335_250, 4_102_444_800_000] {
             let (year, month, day, in_day) = UnixMillis(millis).civil();
-            assert_eq!(
-                UnixMillis::from_civil(year, month, day, in_day),
-                UnixMillis(millis)
-            );
+            assert_eq!(UnixMillis::from_civil(year, month, day, in_day), UnixMillis(millis));
         }
     }
 

@@ -67,9 +67,9 @@ pub fn element_value(element_type: ElementType, bytes: &[u8]) -> Value<'_> {
         ElementType::MacAddress => bytes.try_into().map_or(octets, Value::Mac),
         ElementType::OctetArray | ElementType::List => octets,
         ElementType::String => text(bytes).map_or(octets, Value::Text),
-        ElementType::DateTimeSeconds => unsigned(bytes).map_or(octets, |s| {
-            Value::Millis(s.cast_signed().saturating_mul(1000))
-        }),
+        ElementType::DateTimeSeconds => {
+            unsigned(bytes).map_or(octets, |s| Value::Millis(s.cast_signed().saturating_mul(1000)))
+        }
         ElementType::DateTimeMilliseconds => {
             unsigned(bytes).map_or(octets, |ms| Value::Millis(ms.cast_signed()))
         }
@@ -89,11 +89,7 @@ pub fn unsigned(bytes: &[u8]) -> Option<u64> {
     if bytes.is_empty() || bytes.len() > 8 {
         return None;
     }
-    Some(
-        bytes
-            .iter()
-            .fold(0, |value, &octet| value << 8 | u64::from(octet)),
-    )
+    Some(bytes.iter().fold(0, |value, &octet| value << 8 | u64::from(octet)))
 }
 
 fn signed(bytes: &[u8]) -> Option<i64> {
@@ -110,10 +106,7 @@ fn float(bytes: &[u8]) -> Option<f64> {
 }
 
 fn text(bytes: &[u8]) -> Option<&str> {
-    let end = bytes
-        .iter()
-        .rposition(|&octet| octet != 0)
-        .map_or(0, |last| last + 1);
+    let end = bytes.iter().rposition(|&octet| octet != 0).map_or(0, |last| last + 1);
     std::str::from_utf8(bytes.get(..end)?).ok()
 }
 
@@ -139,21 +132,12 @@ mod tests {
         assert_eq!(shown(ElementType::Unsigned, &[1, 0]), "256");
         assert_eq!(shown(ElementType::Signed, &[0xff]), "-1");
         assert_eq!(shown(ElementType::Boolean, &[2]), "false");
-        assert_eq!(
-            shown(ElementType::MacAddress, &[0, 1, 2, 3, 4, 255]),
-            "00:01:02:03:04:ff"
-        );
+        assert_eq!(shown(ElementType::MacAddress, &[0, 1, 2, 3, 4, 255]), "00:01:02:03:04:ff");
         assert_eq!(shown(ElementType::String, b"eth0\0\0"), "eth0");
         assert_eq!(shown(ElementType::String, &[0xff, 0xfe]), "fffe");
         assert_eq!(shown(ElementType::OctetArray, &[0xde, 0xad]), "dead");
-        assert_eq!(
-            shown(ElementType::Ipv4Address, &[192, 0, 2, 1]),
-            "192.0.2.1"
-        );
-        assert_eq!(
-            shown(ElementType::DateTimeSeconds, &[0, 0, 0, 1]),
-            "1970-01-01T00:00:01.000Z"
-        );
+        assert_eq!(shown(ElementType::Ipv4Address, &[192, 0, 2, 1]), "192.0.2.1");
+        assert_eq!(shown(ElementType::DateTimeSeconds, &[0, 0, 0, 1]), "1970-01-01T00:00:01.000Z");
     }
 
     #[test]

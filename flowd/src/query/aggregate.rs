@@ -204,8 +204,7 @@ impl PartialEq for Place<'_> {
 
 fn add_packed<K: PackedKey>(groups: &mut Groups<K>, keys: &KeyColumns<'_>, amounts: &Amounts<'_>) {
     let packed = keys.packed::<K>();
-    keys.packed_rows()
-        .for_each(|row| groups.add(packed[row], amounts.of_row(row)));
+    keys.packed_rows().for_each(|row| groups.add(packed[row], amounts.of_row(row)));
 }
 
 /// The places in the schema of the columns that groups are made from.

@@ -42,18 +42,13 @@ pub(super) fn add_columns(field: Field, columns: &mut BTreeSet<usize>) {
 pub(super) const fn address_columns(role: AddressRole) -> [&'static str; 2] {
     use super::field::Provenance::{ExporterIpv4, ExporterIpv6};
     match role {
-        AddressRole::Source => [
-            Column::SourceIpv4Address.name(),
-            Column::SourceIpv6Address.name(),
-        ],
-        AddressRole::Destination => [
-            Column::DestinationIpv4Address.name(),
-            Column::DestinationIpv6Address.name(),
-        ],
-        AddressRole::NextHop => [
-            Column::IpNextHopIpv4Address.name(),
-            Column::IpNextHopIpv6Address.name(),
-        ],
+        AddressRole::Source => [Column::SourceIpv4Address.name(), Column::SourceIpv6Address.name()],
+        AddressRole::Destination => {
+            [Column::DestinationIpv4Address.name(), Column::DestinationIpv6Address.name()]
+        }
+        AddressRole::NextHop => {
+            [Column::IpNextHopIpv4Address.name(), Column::IpNextHopIpv6Address.name()]
+        }
         AddressRole::Exporter => [ExporterIpv4.name(), ExporterIpv6.name()],
     }
 }
@@ -61,15 +56,9 @@ pub(super) const fn address_columns(role: AddressRole) -> [&'static str; 2] {
 /// The columns of a route's prefix length: that of IPv4, that of IPv6.
 pub(super) const fn prefix_length_columns(field: Field) -> [Column; 2] {
     if matches!(field, Field::SourcePrefixLength) {
-        [
-            Column::SourceIpv4PrefixLength,
-            Column::SourceIpv6PrefixLength,
-        ]
+        [Column::SourceIpv4PrefixLength, Column::SourceIpv6PrefixLength]
     } else {
-        [
-            Column::DestinationIpv4PrefixLength,
-            Column::DestinationIpv6PrefixLength,
-        ]
+        [Column::DestinationIpv4PrefixLength, Column::DestinationIpv6PrefixLength]
     }
 }
 
@@ -128,10 +117,7 @@ pub(super) fn stored<'a>(batch: &'a RecordBatch, name: &str) -> Option<StoredCol
         DataType::Utf8 => Stored::Text(array.as_string::<i32>()),
         _ => return None,
     };
-    Some(StoredColumn {
-        values,
-        nulls: array.nulls(),
-    })
+    Some(StoredColumn { values, nulls: array.nulls() })
 }
 
 fn fixed<const SIZE: usize>(array: &arrow_array::FixedSizeBinaryArray) -> &[[u8; SIZE]] {
@@ -142,10 +128,7 @@ fn fixed<const SIZE: usize>(array: &arrow_array::FixedSizeBinaryArray) -> &[[u8;
 impl StoredColumn<'_> {
     /// Which rows have a value.
     pub(super) fn present(&self, rows: usize) -> BooleanBuffer {
-        self.nulls.map_or_else(
-            || BooleanBuffer::new_set(rows),
-            |nulls| nulls.inner().clone(),
-        )
+        self.nulls.map_or_else(|| BooleanBuffer::new_set(rows), |nulls| nulls.inner().clone())
     }
 
     /// Does this row have a value?
@@ -181,24 +164,16 @@ pub(super) struct Numbers<'a> {
 impl<'a> Numbers<'a> {
     /// Numbers of the rows that are present; under the others may lie anything.
     fn new(values: Cow<'a, [u64]>, present: Option<BooleanBuffer>) -> Self {
-        Self {
-            values: zeroed(values, present.as_ref()),
-            present,
-        }
+        Self { values: zeroed(values, present.as_ref()), present }
     }
 
     fn absent(rows: usize) -> Self {
-        Self {
-            values: Cow::Owned(vec![0; rows]),
-            present: Some(BooleanBuffer::new_unset(rows)),
-        }
+        Self { values: Cow::Owned(vec![0; rows]), present: Some(BooleanBuffer::new_unset(rows)) }
     }
 
     pub(super) fn present(&self) -> BooleanBuffer {
         let rows = self.values.len();
-        self.present
-            .clone()
-            .unwrap_or_else(|| BooleanBuffer::new_set(rows))
+        self.present.clone().unwrap_or_else(|| BooleanBuffer::new_set(rows))
     }
 }
 
@@ -227,8 +202,7 @@ pub(super) fn numbers<'a>(batch: &'a RecordBatch, name: &str) -> Numbers<'a> {
 }
 
 fn mac_number(mac: [u8; 6]) -> u64 {
-    mac.iter()
-        .fold(0, |all, &octet| all << 8 | u64::from(octet))
+    mac.iter().fold(0, |all, &octet| all << 8 | u64::from(octet))
 }
 
 fn widened<T: Copy + Into<u64>>(values: &[T]) -> Cow<'static, [u64]> {
@@ -250,16 +224,12 @@ fn zeroed<'a>(mut values: Cow<'a, [u64]>, present: Option<&BooleanBuffer>) -> Co
 /// A column of times; absent ones are `absent`.
 pub(super) fn times<'a>(batch: &'a RecordBatch, column: Column, absent: i64) -> Cow<'a, [i64]> {
     match stored(batch, column.name()) {
-        Some(StoredColumn {
-            values: Stored::I64(values),
-            nulls,
-        }) => match nulls {
+        Some(StoredColumn { values: Stored::I64(values), nulls }) => match nulls {
             None => Cow::Borrowed(values),
             Some(nulls) => {
                 let rows = values.iter().zip(nulls.iter());
                 Cow::Owned(
-                    rows.map(|(&time, is_there)| if is_there { time } else { absent })
-                        .collect(),
+                    rows.map(|(&time, is_there)| if is_there { time } else { absent }).collect(),
                 )
             }
         },
@@ -272,19 +242,13 @@ fn both_directions<'a>(batch: &'a RecordBatch, [forward, reverse]: [Column; 2]) 
     if stored(batch, reverse.name()).is_none() {
         return column_numbers(batch, forward);
     }
-    let (forward, reverse) = (
-        column_numbers(batch, forward),
-        column_numbers(batch, reverse),
-    );
+    let (forward, reverse) = (column_numbers(batch, forward), column_numbers(batch, reverse));
     let present = match (&forward.present, &reverse.present) {
         (Some(forward), Some(reverse)) => Some(forward | reverse),
         _ => None,
     };
     let pairs = forward.values.iter().zip(reverse.values.iter());
-    Numbers {
-        values: pairs.map(|(a, b)| a.saturating_add(*b)).collect(),
-        present,
-    }
+    Numbers { values: pairs.map(|(a, b)| a.saturating_add(*b)).collect(), present }
 }
 
 /// The numbers of a measure. A rate over no time is zero, as in nfdump.
@@ -297,11 +261,9 @@ pub(super) fn measure<'a>(batch: &'a RecordBatch, measure: Measure) -> Numbers<'
         Measure::PacketsPerSecond => {
             quotient(&both_directions(batch, PACKETS), 1_000, &duration(batch))
         }
-        Measure::BytesPerPacket => quotient(
-            &both_directions(batch, BYTES),
-            1,
-            &both_directions(batch, PACKETS),
-        ),
+        Measure::BytesPerPacket => {
+            quotient(&both_directions(batch, BYTES), 1, &both_directions(batch, PACKETS))
+        }
     }
 }
 
@@ -344,16 +306,8 @@ pub(super) fn icmp<'a>(batch: &'a RecordBatch, field: Field) -> Numbers<'a> {
     let mut values = vec![0; batch.num_rows()];
     for (row, value) in values.iter_mut().enumerate() {
         let is_ipv6 = protocols.values[row] == 58 && has_ipv6.value(row);
-        let both = if is_ipv6 {
-            ipv6.values[row]
-        } else {
-            ipv4.values[row]
-        };
-        *value = if field == Field::IcmpType {
-            both >> 8
-        } else {
-            both & 0xff
-        };
+        let both = if is_ipv6 { ipv6.values[row] } else { ipv4.values[row] };
+        *value = if field == Field::IcmpType { both >> 8 } else { both & 0xff };
     }
     let is_ipv4 = bits(&protocols.values, |protocol| protocol == 1);
     let is_ipv6 = bits(&protocols.values, |protocol| protocol == 58);
@@ -367,9 +321,7 @@ pub(super) fn elements(
     enterprise: u32,
     id: u16,
 ) -> impl Iterator<Item = Option<&[u8]>> {
-    let map = batch
-        .column_by_name(ELEMENTS)
-        .and_then(|array| array.as_map_opt());
+    let map = batch.column_by_name(ELEMENTS).and_then(|array| array.as_map_opt());
     let name = ie::display_name(enterprise, id);
     (0..batch.num_rows()).map(move |row| {
         let map = map.filter(|map| map.is_valid(row))?;
@@ -388,9 +340,10 @@ pub(super) fn bits<T: Copy>(values: &[T], passes: impl Fn(T) -> bool) -> Boolean
     let words: Vec<u64> = values
         .chunks(64)
         .map(|chunk| {
-            let word = chunk.iter().enumerate().fold(0, |word, (bit, &value)| {
-                word | u64::from(passes(value)) << bit
-            });
+            let word = chunk
+                .iter()
+                .enumerate()
+                .fold(0, |word, (bit, &value)| word | u64::from(passes(value)) << bit);
             // Bitmaps are little-endian whatever the machine is.
             word.to_le()
         })

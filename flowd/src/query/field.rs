@@ -31,12 +31,8 @@ pub enum Provenance {
 
 impl Provenance {
     /// All of them, in output order.
-    pub const ALL: [Self; 4] = [
-        Self::ExporterIpv4,
-        Self::ExporterIpv6,
-        Self::ObservationDomain,
-        Self::ExportProtocol,
-    ];
+    pub const ALL: [Self; 4] =
+        [Self::ExporterIpv4, Self::ExporterIpv6, Self::ObservationDomain, Self::ExportProtocol];
 
     /// The column's name, as in the archive's schema.
     #[must_use]
@@ -134,10 +130,9 @@ impl Pair {
     #[must_use]
     pub const fn fields(self) -> [Field; 2] {
         match self {
-            Self::Ip => [
-                Field::Address(AddressRole::Source),
-                Field::Address(AddressRole::Destination),
-            ],
+            Self::Ip => {
+                [Field::Address(AddressRole::Source), Field::Address(AddressRole::Destination)]
+            }
             Self::Port => [
                 Field::Column(Column::SourceTransportPort),
                 Field::Column(Column::DestinationTransportPort),
@@ -146,23 +141,16 @@ impl Pair {
                 Field::Column(Column::BgpSourceAsNumber),
                 Field::Column(Column::BgpDestinationAsNumber),
             ],
-            Self::Vlan => [
-                Field::Column(Column::VlanId),
-                Field::Column(Column::PostVlanId),
-            ],
+            Self::Vlan => [Field::Column(Column::VlanId), Field::Column(Column::PostVlanId)],
             Self::Mac => [
                 Field::Column(Column::SourceMacAddress),
                 Field::Column(Column::DestinationMacAddress),
             ],
             Self::Mask => [Field::SourcePrefixLength, Field::DestinationPrefixLength],
-            Self::Interface => [
-                Field::Column(Column::IngressInterface),
-                Field::Column(Column::EgressInterface),
-            ],
-            Self::Ttl => [
-                Field::Column(Column::MinimumTtl),
-                Field::Column(Column::MaximumTtl),
-            ],
+            Self::Interface => {
+                [Field::Column(Column::IngressInterface), Field::Column(Column::EgressInterface)]
+            }
+            Self::Ttl => [Field::Column(Column::MinimumTtl), Field::Column(Column::MaximumTtl)],
         }
     }
 }
@@ -357,14 +345,8 @@ pub const ALIASES: &[(&str, Name)] = &[
     ("sequence", column(Column::ExportSequenceNumber)),
     ("router", address(AddressRole::Exporter)),
     ("exporter", address(AddressRole::Exporter)),
-    (
-        "domain",
-        Name::Field(Field::Provenance(Provenance::ObservationDomain)),
-    ),
-    (
-        "via",
-        Name::Field(Field::Provenance(Provenance::ExportProtocol)),
-    ),
+    ("domain", Name::Field(Field::Provenance(Provenance::ObservationDomain))),
+    ("via", Name::Field(Field::Provenance(Provenance::ExportProtocol))),
     ("ethertype", Name::Field(Field::Element(0, 256))),
     ("invrf", Name::Field(Field::Element(0, 234))),
     ("outvrf", Name::Field(Field::Element(0, 235))),
@@ -391,9 +373,7 @@ const fn measure(measure: Measure) -> Name {
 /// ```
 #[must_use]
 pub fn find(name: &str) -> Option<Name> {
-    let alias = ALIASES
-        .iter()
-        .find(|(alias, _)| alias.eq_ignore_ascii_case(name));
+    let alias = ALIASES.iter().find(|(alias, _)| alias.eq_ignore_ascii_case(name));
     if let Some(&(_, stands_for)) = alias {
         return Some(stands_for);
     }
@@ -477,11 +457,7 @@ fn edit_distance(left: &str, right: &str) -> usize {
                         && j > 1
                         && left[i - 1] == right[j - 2]
                         && left[i - 2] == right[j - 1];
-                    let swapped = if swaps {
-                        costs[at - 2 * width - 2] + 1
-                    } else {
-                        usize::MAX
-                    };
+                    let swapped = if swaps { costs[at - 2 * width - 2] + 1 } else { usize::MAX };
                     replaced.min(moved).min(swapped)
                 }
             };
@@ -531,10 +507,7 @@ mod tests {
 
     #[test]
     fn elements_are_found_by_number() {
-        assert_eq!(
-            find("35632:168"),
-            Some(Name::Field(Field::Element(35_632, 168)))
-        );
+        assert_eq!(find("35632:168"), Some(Name::Field(Field::Element(35_632, 168))));
         assert_eq!(find("0:8"), find("sourceIPv4Address"));
         assert_eq!(find("29305:1"), find("reverseOctetDeltaCount"));
         assert_eq!(find("+1:2"), None);
@@ -546,10 +519,7 @@ mod tests {
         assert_eq!(nearest("srcprot", []).as_deref(), Some("srcport"));
         assert_eq!(nearest("bytse", []).as_deref(), Some("bytes"));
         assert_eq!(nearest("prot", ["proto"]).as_deref(), Some("proto"));
-        assert_eq!(
-            nearest("octetDeltaCuont", []).as_deref(),
-            Some("octetDeltaCount")
-        );
+        assert_eq!(nearest("octetDeltaCuont", []).as_deref(), Some("octetDeltaCount"));
         assert_eq!(nearest("zzzzzzzz", []), None);
         assert_eq!(nearest(&"x".repeat(1 << 20), []), None);
     }

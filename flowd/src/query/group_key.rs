@@ -51,9 +51,7 @@ impl Layout {
         Self {
             is_wide_only: bits > u128::BITS || parts.iter().any(has_octets),
             fits_64: bits <= u64::BITS,
-            either: parts
-                .iter()
-                .position(|part| matches!(part.key.name, Name::Pair(_))),
+            either: parts.iter().position(|part| matches!(part.key.name, Name::Pair(_))),
             parts,
         }
     }
@@ -76,10 +74,7 @@ impl PartLayout {
                 ColumnKind::Ipv4 | ColumnKind::Ipv6 => (PartKind::Address, 32),
                 ColumnKind::Mac => (PartKind::Mac, 48),
                 ColumnKind::Millis => (PartKind::Time, 64),
-                kind => (
-                    PartKind::Number,
-                    u32::try_from(8 * kind.width()).unwrap_or(64),
-                ),
+                kind => (PartKind::Number, u32::try_from(8 * kind.width()).unwrap_or(64)),
             },
             Field::Address(_) => (PartKind::Address, 32),
             Field::Provenance(provenance) => match provenance {
@@ -96,12 +91,7 @@ impl PartLayout {
                 (PartKind::Element(ie::element_type(enterprise, id)), 0)
             }
         };
-        Self {
-            key: *key,
-            names: key.names(),
-            kind,
-            bits,
-        }
+        Self { key: *key, names: key.names(), kind, bits }
     }
 }
 
@@ -122,11 +112,7 @@ impl<'a> KeyColumns<'a> {
             let field = fields.get(side).or_else(|| fields.first()).copied();
             field.map(|field| Part::new(batch, field, part))
         };
-        let parts: Vec<Part<'a>> = layout
-            .parts
-            .iter()
-            .filter_map(|it| part(it, side))
-            .collect();
+        let parts: Vec<Part<'a>> = layout.parts.iter().filter_map(|it| part(it, side)).collect();
         let rows = batch.num_rows();
         let other = layout.either.and_then(|index| {
             let layout = layout.parts.get(index)?;
@@ -143,12 +129,7 @@ impl<'a> KeyColumns<'a> {
                 .reduce(|all, present| &all | &present)
                 .filter(BooleanBuffer::has_true)
         };
-        Self {
-            parts,
-            skipped,
-            wide,
-            rows,
-        }
+        Self { parts, skipped, wide, rows }
     }
 
     /// The packed keys of all rows; those of wide rows mean nothing.
@@ -277,10 +258,7 @@ impl Layout {
                         return;
                     };
                     key = rest;
-                    row.push((
-                        part.ipv4_name(),
-                        part.number_value(u64::from_be_bytes(*number)),
-                    ));
+                    row.push((part.ipv4_name(), part.number_value(u64::from_be_bytes(*number))));
                 }
                 tag::IPV6 => {
                     let Some((octets, rest)) = key.split_first_chunk::<16>() else {
@@ -313,9 +291,7 @@ impl Layout {
     ) -> Option<Value<'a>> {
         let part = self.parts.get(index)?;
         let is_it = |name: &str| part.names.iter().any(|known| known == name);
-        row.iter()
-            .find(|(name, _)| is_it(name))
-            .map(|&(_, value)| value)
+        row.iter().find(|(name, _)| is_it(name)).map(|&(_, value)| value)
     }
 }
 

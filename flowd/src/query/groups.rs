@@ -15,10 +15,7 @@ pub(super) struct Groups<K> {
 impl<K: Eq + Hash> Groups<K> {
     /// No groups. The hasher has a secret, since keys come from the network.
     pub(super) fn new() -> Self {
-        Self {
-            hasher: DefaultHashBuilder::default(),
-            table: HashTable::new(),
-        }
+        Self { hasher: DefaultHashBuilder::default(), table: HashTable::new() }
     }
 
     /// How many groups there are.
@@ -74,10 +71,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn totals(octets: u64) -> Totals {
-        Totals {
-            octets,
-            ..Totals::NONE
-        }
+        Totals { octets, ..Totals::NONE }
     }
 
     #[test]
@@ -106,10 +100,6 @@ mod tests {
             groups.add_octets((index % 7_000).to_string().as_bytes(), totals(1));
         }
         assert_eq!(groups.count(), 7_000);
-        assert!(
-            groups
-                .iter()
-                .all(|(_, sums)| (2..=3).contains(&sums.octets))
-        );
+        assert!(groups.iter().all(|(_, sums)| (2..=3).contains(&sums.octets)));
     }
 }

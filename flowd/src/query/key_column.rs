@@ -90,26 +90,20 @@ impl<'a> Part<'a> {
         };
         if layout.kind == PartKind::Text {
             let text = |row| match &column {
-                Some(StoredColumn {
-                    values: Stored::Text(values),
-                    ..
-                }) if values.is_valid(row) => Some(values.value(row).as_bytes()),
+                Some(StoredColumn { values: Stored::Text(values), .. }) if values.is_valid(row) => {
+                    Some(values.value(row).as_bytes())
+                }
                 _ => None,
             };
             return Self::of_octets((0..rows).map(text).collect());
         }
         if let Some(Stored::Octets16(values)) = column.as_ref().map(|column| column.values) {
             let mask = ipv6_mask(layout.key.ipv6_length);
-            let masked = values
-                .iter()
-                .map(|&octets| u128::from_be_bytes(octets) & mask);
+            let masked = values.iter().map(|&octets| u128::from_be_bytes(octets) & mask);
             let ipv6 = present.unwrap_or_else(|| BooleanBuffer::new_set(rows));
             return Self {
                 ipv6: Some((masked.collect(), ipv6)),
-                ..part(
-                    Cow::Owned(vec![0; rows]),
-                    Some(BooleanBuffer::new_unset(rows)),
-                )
+                ..part(Cow::Owned(vec![0; rows]), Some(BooleanBuffer::new_unset(rows)))
             };
         }
         let values = columns::numbers(batch, name).values;
@@ -133,9 +127,7 @@ impl<'a> Part<'a> {
         if self.present.as_ref().is_none_or(BooleanBuffer::has_true) {
             let is_zero = bits(&self.values, |value| value == 0);
             in_ipv6 = &in_ipv6 & &is_zero;
-            let has_ipv4 = self
-                .present
-                .unwrap_or_else(|| BooleanBuffer::new_set(is_zero.len()));
+            let has_ipv4 = self.present.unwrap_or_else(|| BooleanBuffer::new_set(is_zero.len()));
             let nonzero = BooleanBuffer::collect_bool(addresses.len(), |row| addresses[row] != 0);
             in_ipv6 = &in_ipv6 & &(&nonzero | &!&has_ipv4);
             self.present = Some(&has_ipv4 & &!&in_ipv6);
@@ -148,31 +140,19 @@ impl<'a> Part<'a> {
     fn filled_from(mut self, other: &Self) -> Self {
         let rows = self.values.len();
         let there = |present: &Option<BooleanBuffer>| {
-            present
-                .clone()
-                .unwrap_or_else(|| BooleanBuffer::new_set(rows))
+            present.clone().unwrap_or_else(|| BooleanBuffer::new_set(rows))
         };
         let (mine, theirs) = (there(&self.present), there(&other.present));
-        let filled = (0..rows).map(|row| {
-            if mine.value(row) {
-                self.values[row]
-            } else {
-                other.values[row]
-            }
-        });
+        let filled =
+            (0..rows).map(|row| if mine.value(row) { self.values[row] } else { other.values[row] });
         self.values = Cow::Owned(filled.collect());
         self.present = Some(&mine | &theirs);
         self
     }
 
     fn is_there(&self, row: usize) -> bool {
-        self.present
-            .as_ref()
-            .is_none_or(|present| present.value(row))
-            || self
-                .ipv6
-                .as_ref()
-                .is_some_and(|(_, present)| present.value(row))
+        self.present.as_ref().is_none_or(|present| present.value(row))
+            || self.ipv6.as_ref().is_some_and(|(_, present)| present.value(row))
     }
 
     /// Of a key that means either side: a side that is absent does not count beside one that is
@@ -216,13 +196,9 @@ impl<'a> Part<'a> {
 }
 
 fn ipv4_mask(length: u8) -> u32 {
-    u32::MAX
-        .checked_shl(32_u32.saturating_sub(u32::from(length)))
-        .unwrap_or(0)
+    u32::MAX.checked_shl(32_u32.saturating_sub(u32::from(length))).unwrap_or(0)
 }
 
 fn ipv6_mask(length: u8) -> u128 {
-    u128::MAX
-        .checked_shl(128_u32.saturating_sub(u32::from(length)))
-        .unwrap_or(0)
+    u128::MAX.checked_shl(128_u32.saturating_sub(u32::from(length))).unwrap_or(0)
 }

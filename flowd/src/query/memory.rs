@@ -38,10 +38,7 @@ pub(super) struct MemorySource {
 impl MemorySource {
     pub(super) fn new(records: &[Stored], part_rows: usize) -> Self {
         let part = |records: &[Stored]| (batch(records), time_range(records));
-        Self {
-            parts: records.chunks(part_rows).map(part).collect(),
-            coverage: Coverage::default(),
-        }
+        Self { parts: records.chunks(part_rows).map(part).collect(), coverage: Coverage::default() }
     }
 }
 
@@ -92,10 +89,7 @@ pub(super) fn times(record: &FlowRecord) -> Option<(i64, i64)> {
         Some(Value::Millis(millis)) => Some(millis),
         _ => None,
     };
-    let (start, end) = (
-        time(Column::FlowStartMilliseconds),
-        time(Column::FlowEndMilliseconds),
-    );
+    let (start, end) = (time(Column::FlowStartMilliseconds), time(Column::FlowEndMilliseconds));
     let collected = time(Column::CollectionTimeMilliseconds);
     Some((start.or(end).or(collected)?, end.or(start).or(collected)?))
 }
@@ -103,19 +97,15 @@ pub(super) fn times(record: &FlowRecord) -> Option<(i64, i64)> {
 /// Records as a batch of the archive's schema. Under what is absent lies rubbish.
 pub(super) fn batch(records: &[Stored]) -> RecordBatch {
     let mut arrays: Vec<ArrayRef> = Column::ALL.iter().map(|&it| column(records, it)).collect();
-    arrays.push(numbers::<UInt32Type>(records, |it| {
-        match it.origin.address {
-            IpAddr::V4(address) => Some(address.to_bits()),
-            IpAddr::V6(_) => None,
-        }
+    arrays.push(numbers::<UInt32Type>(records, |it| match it.origin.address {
+        IpAddr::V4(address) => Some(address.to_bits()),
+        IpAddr::V6(_) => None,
     }));
     arrays.push(fixed(records, |it| match it.origin.address {
         IpAddr::V6(address) => Some(address.octets()),
         IpAddr::V4(_) => None,
     }));
-    arrays.push(numbers::<UInt32Type>(records, |it| {
-        Some(it.origin.domain.0)
-    }));
+    arrays.push(numbers::<UInt32Type>(records, |it| Some(it.origin.domain.0)));
     let protocols = records.iter().map(|it| Some(it.origin.protocol.name()));
     arrays.push(Arc::new(protocols.collect::<StringArray>()));
     arrays.push(elements(records));
@@ -141,9 +131,7 @@ fn column(records: &[Stored], column: Column) -> ArrayRef {
         ColumnKind::Millis => {
             let times =
                 numbers::<TimestampMillisecondType>(records, |it| Some(number(it)?.cast_signed()));
-            let times = times
-                .as_any()
-                .downcast_ref::<PrimitiveArray<TimestampMillisecondType>>();
+            let times = times.as_any().downcast_ref::<PrimitiveArray<TimestampMillisecondType>>();
             Arc::new(times.unwrap().clone().with_timezone("UTC"))
         }
         ColumnKind::Mac => fixed(records, |it| match it.record.value(column)? {
@@ -170,14 +158,8 @@ where
     T::Native: From<u8>,
 {
     let values: Vec<Option<T::Native>> = records.iter().map(value).collect();
-    let filled: Vec<T::Native> = values
-        .iter()
-        .map(|it| it.unwrap_or_else(|| 6.into()))
-        .collect();
-    Arc::new(PrimitiveArray::<T>::new(
-        ScalarBuffer::from(filled),
-        nulls(&values),
-    ))
+    let filled: Vec<T::Native> = values.iter().map(|it| it.unwrap_or_else(|| 6.into())).collect();
+    Arc::new(PrimitiveArray::<T>::new(ScalarBuffer::from(filled), nulls(&values)))
 }
 
 fn fixed<const SIZE: usize>(
@@ -185,51 +167,29 @@ fn fixed<const SIZE: usize>(
     value: impl Fn(&Stored) -> Option<[u8; SIZE]>,
 ) -> ArrayRef {
     let values: Vec<Option<[u8; SIZE]>> = records.iter().map(value).collect();
-    let filled: Vec<u8> = values
-        .iter()
-        .flat_map(|it| it.unwrap_or([1; SIZE]))
-        .collect();
+    let filled: Vec<u8> = values.iter().flat_map(|it| it.unwrap_or([1; SIZE])).collect();
     let size = i32::try_from(SIZE).unwrap();
-    Arc::new(FixedSizeBinaryArray::new(
-        size,
-        Buffer::from_vec(filled),
-        nulls(&values),
-    ))
+    Arc::new(FixedSizeBinaryArray::new(size, Buffer::from_vec(filled), nulls(&values)))
 }
 
 fn elements(records: &[Stored]) -> ArrayRef {
     let extras = records.iter().flat_map(|it| &it.record.extras);
-    let keys = extras
-        .clone()
-        .map(|extra| Some(ie::display_name(extra.spec.enterprise, extra.spec.id)));
+    let keys =
+        extras.clone().map(|extra| Some(ie::display_name(extra.spec.enterprise, extra.spec.id)));
     let values = extras.map(|extra| Some(extra.value.as_slice()));
     let entries = StructArray::try_new(
         match entries_field().data_type() {
             arrow_schema::DataType::Struct(fields) => fields.clone(),
             other => panic!("{other}"),
         },
-        vec![
-            Arc::new(keys.collect::<StringArray>()),
-            Arc::new(values.collect::<BinaryArray>()),
-        ],
+        vec![Arc::new(keys.collect::<StringArray>()), Arc::new(values.collect::<BinaryArray>())],
         None,
     );
     let offsets = OffsetBuffer::from_lengths(records.iter().map(|it| it.record.extras.len()));
-    let has_any: Vec<Option<()>> = records
-        .iter()
-        .map(|it| (!it.record.extras.is_empty()).then_some(()))
-        .collect();
-    let map = MapArray::new(
-        entries_field(),
-        offsets,
-        entries.unwrap(),
-        nulls(&has_any),
-        false,
-    );
-    assert_eq!(
-        schema().field_with_name(ELEMENTS).unwrap().data_type(),
-        map.data_type()
-    );
+    let has_any: Vec<Option<()>> =
+        records.iter().map(|it| (!it.record.extras.is_empty()).then_some(())).collect();
+    let map = MapArray::new(entries_field(), offsets, entries.unwrap(), nulls(&has_any), false);
+    assert_eq!(schema().field_with_name(ELEMENTS).unwrap().data_type(), map.data_type());
     Arc::new(map)
 }
 
@@ -244,11 +204,7 @@ pub(super) fn origin() -> Origin {
 
 /// Records of a small world, in which any column may be absent.
 pub(super) fn records() -> impl Strategy<Value = Stored> {
-    let counts = (
-        any::<[bool; 41]>(),
-        vec(0_u64..5_000, 41),
-        any::<[bool; 4]>(),
-    );
+    let counts = (any::<[bool; 41]>(), vec(0_u64..5_000, 41), any::<[bool; 4]>());
     let addresses = (
         super::filter::addresses(),
         super::filter::addresses(),

@@ -29,10 +29,7 @@ fn term_matches(term: &Term, stored: &Stored) -> bool {
         Term::Any => true,
         Term::Family(family) => {
             let is_of = |address: IpAddr| address.is_ipv4() == (*family == Family::Ipv4);
-            [record.source_address(), record.destination_address()]
-                .into_iter()
-                .flatten()
-                .any(is_of)
+            [record.source_address(), record.destination_address()].into_iter().flatten().any(is_of)
         }
         Term::Flags { mask, bits } => {
             is_tcp && flags.is_some_and(|it| it & u64::from(*mask) == u64::from(*bits))
@@ -42,15 +39,12 @@ fn term_matches(term: &Term, stored: &Stored) -> bool {
         }
         Term::Test(Subject::Field(field), test) => one_of(&values(*field, stored), test),
         Term::Test(Subject::Either(pair), test) => {
-            let both: Vec<_> = sides(*pair)
-                .into_iter()
-                .flat_map(|it| values(it, stored))
-                .collect();
+            let both: Vec<_> = sides(*pair).into_iter().flat_map(|it| values(it, stored)).collect();
             one_of(&both, test)
         }
-        Term::Test(Subject::Both(pair), test) => sides(*pair)
-            .into_iter()
-            .all(|field| one_of(&values(field, stored), test)),
+        Term::Test(Subject::Both(pair), test) => {
+            sides(*pair).into_iter().all(|field| one_of(&values(field, stored), test))
+        }
     }
 }
 
@@ -89,16 +83,14 @@ fn is_in(value: Value<'_>, test: &Test) -> bool {
             number.is_some_and(|number| in_order(*comparison, number.cmp(wanted)))
         }
         (Test::Numbers { ranges, .. }, _) => number.is_some_and(|number| {
-            ranges
-                .iter()
-                .any(|range| range.first <= number && number <= range.last)
+            ranges.iter().any(|range| range.first <= number && number <= range.last)
         }),
         (Test::Time(comparison, wanted), Value::Millis(millis)) => {
             in_order(*comparison, millis.cmp(&wanted.0))
         }
-        (Test::Addresses { prefixes, .. }, Value::Address(address)) => prefixes
-            .iter()
-            .any(|prefix| starts_with(address, prefix.address(), prefix.length())),
+        (Test::Addresses { prefixes, .. }, Value::Address(address)) => {
+            prefixes.iter().any(|prefix| starts_with(address, prefix.address(), prefix.length()))
+        }
         (Test::Macs { addresses, .. }, Value::Mac(mac)) => addresses.contains(&mac),
         (Test::Texts { texts, .. }, Value::Text(text)) => texts.iter().any(|it| it == text),
         (Test::Octets { values, .. }, Value::Octets(octets)) => {
@@ -135,10 +127,7 @@ fn starts_with(address: IpAddr, prefix: IpAddr, length: u8) -> bool {
             IpAddr::V4(address) => address.octets().to_vec(),
             IpAddr::V6(address) => address.octets().to_vec(),
         };
-        octets
-            .iter()
-            .flat_map(|octet| (0..8).rev().map(move |bit| octet >> bit & 1 == 1))
-            .collect()
+        octets.iter().flat_map(|octet| (0..8).rev().map(move |bit| octet >> bit & 1 == 1)).collect()
     };
     let (address, prefix) = (bits(address), bits(prefix));
     let length = usize::from(length);
@@ -180,17 +169,11 @@ pub(super) fn values(field: Field, stored: &Stored) -> Vec<Value<'_>> {
         }
         Field::Address(AddressRole::Exporter) => Some(Value::Address(stored.origin.address)),
         Field::SourcePrefixLength => {
-            let both = [
-                Column::SourceIpv4PrefixLength,
-                Column::SourceIpv6PrefixLength,
-            ];
+            let both = [Column::SourceIpv4PrefixLength, Column::SourceIpv6PrefixLength];
             return both.into_iter().filter_map(column).collect();
         }
         Field::DestinationPrefixLength => {
-            let both = [
-                Column::DestinationIpv4PrefixLength,
-                Column::DestinationIpv6PrefixLength,
-            ];
+            let both = [Column::DestinationIpv4PrefixLength, Column::DestinationIpv6PrefixLength];
             return both.into_iter().filter_map(column).collect();
         }
         Field::Measure(measure) => measured(measure, stored).map(Value::Unsigned),

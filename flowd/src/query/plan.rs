@@ -153,10 +153,9 @@ impl Plan {
             (Some(keys), false) => {
                 let order = match request.sort {
                     Some(sort) => sort.group_order(keys)?,
-                    None => GroupOrder {
-                        by: GroupValue::Measure(Measure::Bytes),
-                        descending: true,
-                    },
+                    None => {
+                        GroupOrder { by: GroupValue::Measure(Measure::Bytes), descending: true }
+                    }
                 };
                 Answer::Groups(keys.clone(), order)
             }
@@ -196,10 +195,7 @@ impl Plan {
             label: label.to_owned(),
             names: vec![name.to_owned()],
         });
-        let keys = keys.iter().map(|key| Heading {
-            label: key.label(),
-            names: key.names(),
-        });
+        let keys = keys.iter().map(|key| Heading { label: key.label(), names: key.names() });
         Some(keys.chain(counters).collect())
     }
 }
@@ -228,14 +224,10 @@ impl FromStr for Keys {
     /// `srcip,dstport`; addresses may be cut to a prefix: `srcip/24`, or `srcip/24/48` to say
     /// that of IPv6 too, which else is 64.
     fn from_str(text: &str) -> Result<Self, QueryError> {
-        let keys: Vec<Key> = text
-            .split(',')
-            .map(|key| Key::parse(key.trim()))
-            .collect::<Result<_, _>>()?;
+        let keys: Vec<Key> =
+            text.split(',').map(|key| Key::parse(key.trim())).collect::<Result<_, _>>()?;
         if keys.len() > KEYS_MAX {
-            return Err(QueryError::usage(format!(
-                "more than {KEYS_MAX} keys to group by"
-            )));
+            return Err(QueryError::usage(format!("more than {KEYS_MAX} keys to group by")));
         }
         let pairs = keys.iter().filter(|key| matches!(key.name, Name::Pair(_)));
         if pairs.count() > 1 {
@@ -281,11 +273,7 @@ impl Key {
             [ipv4, ipv6] if ipv4 <= 32 => (ipv4, ipv6),
             _ => return Err(bad_prefix(text)),
         };
-        Ok(Self {
-            name,
-            ipv4_length,
-            ipv6_length,
-        })
+        Ok(Self { name, ipv4_length, ipv6_length })
     }
 
     /// The fields that the key's values come from: one, or two in turn.
@@ -312,22 +300,18 @@ impl Key {
     pub(super) fn names(&self) -> Vec<String> {
         let names: &[&str] = match self.name {
             Name::Field(Field::Address(role)) => match role {
-                AddressRole::Source => &[
-                    Column::SourceIpv4Address.name(),
-                    Column::SourceIpv6Address.name(),
-                ],
-                AddressRole::Destination => &[
-                    Column::DestinationIpv4Address.name(),
-                    Column::DestinationIpv6Address.name(),
-                ],
-                AddressRole::NextHop => &[
-                    Column::IpNextHopIpv4Address.name(),
-                    Column::IpNextHopIpv6Address.name(),
-                ],
-                AddressRole::Exporter => &[
-                    Provenance::ExporterIpv4.name(),
-                    Provenance::ExporterIpv6.name(),
-                ],
+                AddressRole::Source => {
+                    &[Column::SourceIpv4Address.name(), Column::SourceIpv6Address.name()]
+                }
+                AddressRole::Destination => {
+                    &[Column::DestinationIpv4Address.name(), Column::DestinationIpv6Address.name()]
+                }
+                AddressRole::NextHop => {
+                    &[Column::IpNextHopIpv4Address.name(), Column::IpNextHopIpv6Address.name()]
+                }
+                AddressRole::Exporter => {
+                    &[Provenance::ExporterIpv4.name(), Provenance::ExporterIpv6.name()]
+                }
             },
             Name::Field(field) => return vec![field.name().into_owned()],
             Name::Pair(pair) => &[pair.name()],
@@ -342,13 +326,8 @@ fn is_ipv6_only(field: Field) -> bool {
 
 /// The first short name of a field, else its full one.
 fn alias_of(field: Field) -> String {
-    let alias = field::ALIASES
-        .iter()
-        .find(|(_, name)| *name == Name::Field(field));
-    alias.map_or_else(
-        || field.name().into_owned(),
-        |(alias, _)| (*alias).to_owned(),
-    )
+    let alias = field::ALIASES.iter().find(|(_, name)| *name == Name::Field(field));
+    alias.map_or_else(|| field.name().into_owned(), |(alias, _)| (*alias).to_owned())
 }
 
 fn unknown_field(word: &str) -> QueryError {
@@ -386,20 +365,16 @@ impl FromStr for Sort {
             SortBy::Name(Name::Field(field)) => field.is_amount(),
             SortBy::Name(Name::Pair(_)) => false,
         };
-        Ok(Self {
-            by,
-            descending: descending.unwrap_or(is_amount),
-        })
+        Ok(Self { by, descending: descending.unwrap_or(is_amount) })
     }
 }
 
 impl Sort {
     fn record_order(self) -> Result<RecordOrder, QueryError> {
         match self.by {
-            SortBy::Name(Name::Field(field)) => Ok(RecordOrder {
-                field,
-                descending: self.descending,
-            }),
+            SortBy::Name(Name::Field(field)) => {
+                Ok(RecordOrder { field, descending: self.descending })
+            }
             SortBy::Name(Name::Pair(pair)) => Err(QueryError::usage(format!(
                 "-s {}: say which side, such as src{0} or dst{0}",
                 pair.name()
@@ -409,12 +384,7 @@ impl Sort {
     }
 
     fn group_order(self, keys: &Keys) -> Result<GroupOrder, QueryError> {
-        let by_key = |name| {
-            keys.0
-                .iter()
-                .position(|key| key.name == name)
-                .map(GroupValue::Key)
-        };
+        let by_key = |name| keys.0.iter().position(|key| key.name == name).map(GroupValue::Key);
         let by = match self.by {
             SortBy::Flows => Some(GroupValue::Flows),
             SortBy::Name(name) => match name {
@@ -434,11 +404,7 @@ impl Sort {
                 _ => by_key(name),
             },
         };
-        by.map(|by| GroupOrder {
-            by,
-            descending: self.descending,
-        })
-        .ok_or_else(|| {
+        by.map(|by| GroupOrder { by, descending: self.descending }).ok_or_else(|| {
             QueryError::usage(
                 "groups are ordered by one of their keys, flows, packets, bytes, pps, bps, bpp, \
                  duration, start or end",
@@ -473,14 +439,8 @@ impl FromStr for Top {
         let (keys, field) = text.rsplit_once('/').ok_or_else(form)?;
         let sort: Sort = field.parse().map_err(|_unknown: QueryError| form())?;
         let keys: Keys = keys.parse()?;
-        let is_amount = matches!(
-            sort.by,
-            SortBy::Flows | SortBy::Name(Name::Field(Field::Measure(_)))
-        );
-        if is_amount {
-            Ok(Self { keys, sort })
-        } else {
-            Err(form())
-        }
+        let is_amount =
+            matches!(sort.by, SortBy::Flows | SortBy::Name(Name::Field(Field::Measure(_))));
+        if is_amount { Ok(Self { keys, sort }) } else { Err(form()) }
     }
 }

@@ -109,9 +109,7 @@ const SERVICES: &[(&str, u16)] = &[
 /// The number of a protocol by its name, in any case of its letters.
 #[must_use]
 pub fn protocol_number(name: &str) -> Option<u8> {
-    let known = PROTOCOLS
-        .iter()
-        .find(|(known, _)| known.eq_ignore_ascii_case(name));
+    let known = PROTOCOLS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
     known.map(|&(_, number)| number)
 }
 
@@ -130,9 +128,7 @@ pub fn protocol_names() -> impl Iterator<Item = &'static str> {
 /// The port of a service by its name, in any case of its letters.
 #[must_use]
 pub fn service_port(name: &str) -> Option<u16> {
-    let known = SERVICES
-        .iter()
-        .find(|(known, _)| known.eq_ignore_ascii_case(name));
+    let known = SERVICES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
     known.map(|&(_, port)| port)
 }
 

@@ -100,11 +100,7 @@ fn split_unit(text: &str) -> Option<(u64, &str)> {
 /// What a user typed, cut so that an error stays one line.
 pub(super) fn shortened(text: &str) -> String {
     const SHOWN_MAX: usize = 40;
-    let mut shown: String = text
-        .chars()
-        .take(SHOWN_MAX)
-        .flat_map(char::escape_debug)
-        .collect();
+    let mut shown: String = text.chars().take(SHOWN_MAX).flat_map(char::escape_debug).collect();
     if text.chars().nth(SHOWN_MAX).is_some() {
         shown.push_str("..");
     }
@@ -132,17 +128,9 @@ mod tests {
         ] {
             assert_eq!(parse_count(text), Some(count), "{text}");
         }
-        for text in [
-            "",
-            "k",
-            "1x",
-            "-1",
-            "+1",
-            "0x",
-            "0x+1",
-            "18446744073709551616",
-            "99999999999t",
-        ] {
+        for text in
+            ["", "k", "1x", "-1", "+1", "0x", "0x+1", "18446744073709551616", "99999999999t"]
+        {
             assert_eq!(parse_count(text), None, "{text}");
         }
     }
@@ -157,11 +145,7 @@ mod tests {
             ("7d", 604_800_000),
             ("2w", 1_209_600_000),
         ] {
-            assert_eq!(
-                parse_duration(text),
-                Ok(Duration::from_millis(millis)),
-                "{text}"
-            );
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         for text in ["", "90", "s", "1y", "-1h", "99999999999999999d"] {
             assert!(parse_duration(text).is_err(), "{text}");
@@ -170,12 +154,9 @@ mod tests {
 
     #[test]
     fn sizes_are_read() {
-        for (text, size) in [
-            ("1", 1),
-            ("64MiB", 64 << 20),
-            ("8GiB", 8 << 30),
-            ("20TB", 20_000_000_000_000),
-        ] {
+        for (text, size) in
+            [("1", 1), ("64MiB", 64 << 20), ("8GiB", 8 << 30), ("20TB", 20_000_000_000_000)]
+        {
             assert_eq!(parse_size(text), Ok(size), "{text}");
         }
         for text in ["", "MiB", "1QB", "99999999TiB"] {
@@ -187,11 +168,6 @@ mod tests {
     fn an_error_stays_short() {
         let error = parse_size(&"9".repeat(5_000)).unwrap_err().to_string();
         assert!(error.len() < 200, "{error}");
-        assert!(
-            !parse_size("\u{1b}[31m")
-                .unwrap_err()
-                .to_string()
-                .contains('\u{1b}')
-        );
+        assert!(!parse_size("\u{1b}[31m").unwrap_err().to_string().contains('\u{1b}'));
     }
 }

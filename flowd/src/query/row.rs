@@ -28,10 +28,7 @@ pub struct Heading {
 /// Columns of which a fixed template may carry both, one of them zero.
 const TWINS: [[Column; 2]; 3] = [
     [Column::SourceIpv4Address, Column::SourceIpv6Address],
-    [
-        Column::DestinationIpv4Address,
-        Column::DestinationIpv6Address,
-    ],
+    [Column::DestinationIpv4Address, Column::DestinationIpv6Address],
     [Column::IpNextHopIpv4Address, Column::IpNextHopIpv6Address],
 ];
 

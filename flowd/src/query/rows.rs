@@ -56,9 +56,7 @@ impl<'a> RowReader<'a> {
         let has = |column: Column| stored(batch, column.name()).is_some();
         Self {
             columns,
-            elements: batch
-                .column_by_name(ELEMENTS)
-                .and_then(|array| array.as_map_opt()),
+            elements: batch.column_by_name(ELEMENTS).and_then(|array| array.as_map_opt()),
             element_types: HashMap::new(),
             has_twins: (has(Column::SourceIpv4Address) && has(Column::SourceIpv6Address))
                 || (has(Column::IpNextHopIpv4Address) && has(Column::IpNextHopIpv6Address)),
@@ -83,27 +81,20 @@ impl<'a> RowReader<'a> {
         let Some(map) = self.elements.filter(|map| map.is_valid(index)) else {
             return;
         };
-        let (Some(keys), Some(values)) = (
-            map.keys().as_string_opt::<i32>(),
-            map.values().as_binary_opt::<i32>(),
-        ) else {
+        let (Some(keys), Some(values)) =
+            (map.keys().as_string_opt::<i32>(), map.values().as_binary_opt::<i32>())
+        else {
             return;
         };
-        let place = |at: usize| {
-            map.value_offsets()
-                .get(at)
-                .and_then(|&it| usize::try_from(it).ok())
-        };
+        let place =
+            |at: usize| map.value_offsets().get(at).and_then(|&it| usize::try_from(it).ok());
         let (Some(start), Some(end)) = (place(index), place(index + 1)) else {
             return;
         };
         for entry in start..end {
             if values.is_valid(entry) {
                 let name = keys.value(entry);
-                let element_type = *self
-                    .element_types
-                    .entry(name)
-                    .or_insert_with(|| type_of(name));
+                let element_type = *self.element_types.entry(name).or_insert_with(|| type_of(name));
                 row.push((name, element_value(element_type, values.value(entry))));
             }
         }
@@ -128,9 +119,9 @@ fn type_of(name: &str) -> ie::ElementType {
 fn value<'a>(values: Stored<'a>, meaning: Meaning, index: usize) -> Value<'a> {
     match values {
         Stored::U8(values) => Value::Unsigned(u64::from(values[index])),
-        Stored::U16(values) if meaning == Meaning::Flags => Value::Unsigned(u64::from(
-            values[index] & crate::model::TcpControlBits::MASK,
-        )),
+        Stored::U16(values) if meaning == Meaning::Flags => {
+            Value::Unsigned(u64::from(values[index] & crate::model::TcpControlBits::MASK))
+        }
         Stored::U16(values) => Value::Unsigned(u64::from(values[index])),
         Stored::U32(values) if meaning == Meaning::Ipv4 => {
             Value::Address(IpAddr::V4(Ipv4Addr::from_bits(values[index])))

@@ -87,12 +87,7 @@ const ROWS_PER_CHECK: usize = 4_096;
 
 impl<'a> Scan<'a> {
     fn new(plan: &'a Plan, source: &'a dyn Source, cancel: &'a Flag) -> Self {
-        Self {
-            plan,
-            source,
-            cancel,
-            predicate: Predicate::new(&plan.filter.expr),
-        }
+        Self { plan, source, cancel, predicate: Predicate::new(&plan.filter.expr) }
     }
 
     fn check_cancelled(&self) -> Result<(), QueryError> {
@@ -104,10 +99,7 @@ impl<'a> Scan<'a> {
 
     fn read(&self, part: usize, columns: &BTreeSet<usize>) -> Result<RecordBatch, QueryError> {
         let columns: Vec<usize> = columns.iter().copied().collect();
-        let batch = self
-            .source
-            .read(part, &columns)
-            .map_err(QueryError::Source)?;
+        let batch = self.source.read(part, &columns).map_err(QueryError::Source)?;
         check_schema(batch)
     }
 
@@ -129,12 +121,7 @@ impl<'a> Scan<'a> {
         let count = self.source.part_rows(part);
         if self.predicate.is_all() && !needs_times {
             let rows = BooleanBuffer::new_set(count);
-            let matched = Matched {
-                part,
-                read: None,
-                rows,
-                count,
-            };
+            let matched = Matched { part, read: None, rows, count };
             return Ok((count > 0).then_some(matched));
         }
         let mut columns = self.predicate.columns().clone();
@@ -150,12 +137,7 @@ impl<'a> Scan<'a> {
         }
         let count = rows.count_set_bits();
         let read = Some(read);
-        Ok((count > 0).then_some(Matched {
-            part,
-            read,
-            rows,
-            count,
-        }))
+        Ok((count > 0).then_some(Matched { part, read, rows, count }))
     }
 
     /// Columns of the records that match: those that the filter read are at hand, the others are
@@ -170,11 +152,7 @@ impl<'a> Scan<'a> {
             let read = matched.read.as_ref();
             read.is_some_and(|read| read.column_by_name(field.name()).is_some())
         };
-        let missing: Vec<usize> = columns
-            .iter()
-            .copied()
-            .filter(|it| !is_at_hand(it))
-            .collect();
+        let missing: Vec<usize> = columns.iter().copied().filter(|it| !is_at_hand(it)).collect();
         let new = if matched.read.is_none() || !missing.is_empty() {
             let batch = if matched.count == matched.rows.len() {
                 self.source.read(matched.part, &missing)
@@ -191,9 +169,7 @@ impl<'a> Scan<'a> {
         let at_hand: Vec<usize> = (0..read.num_columns())
             .filter(|&index| {
                 let name = read.schema_ref().field(index).name();
-                columns
-                    .iter()
-                    .any(|&column| schema().field(column).name() == name)
+                columns.iter().any(|&column| schema().field(column).name() == name)
             })
             .collect();
         let at_hand = read.project(&at_hand).map_err(QueryError::source)?;
@@ -260,11 +236,7 @@ impl<'a> Scan<'a> {
                 return Err(QueryError::TooManyRecords(sorted_max));
             }
         }
-        let places: Vec<_> = top
-            .into_sorted()
-            .into_iter()
-            .map(|(_, place)| place)
-            .collect();
+        let places: Vec<_> = top.into_sorted().into_iter().map(|(_, place)| place).collect();
         found.rows = count(places.len());
         self.read_places(&places, sink)?;
         Ok(found)
@@ -289,16 +261,11 @@ impl<'a> Scan<'a> {
             let mut rows = vec![false; self.source.part_rows(part)];
             indices.iter().for_each(|&row| rows[row] = true);
             let rows = BooleanBuffer::from(rows);
-            let batch = self
-                .source
-                .read_rows(part, &columns, &rows)
-                .map_err(QueryError::Source)?;
+            let batch = self.source.read_rows(part, &columns, &rows).map_err(QueryError::Source)?;
             batches.push((part, indices, check_schema(batch)?));
         }
-        let mut readers: Vec<RowReader<'_>> = batches
-            .iter()
-            .map(|(_, _, batch)| RowReader::new(batch))
-            .collect();
+        let mut readers: Vec<RowReader<'_>> =
+            batches.iter().map(|(_, _, batch)| RowReader::new(batch)).collect();
         let mut row = Vec::new();
         for (part, index) in places {
             let Ok(at) = batches.binary_search_by_key(part, |(part, _, _)| *part) else {
@@ -377,11 +344,10 @@ impl<'a> Scan<'a> {
             let mut count_matched = 0;
             while let Some(part) = next() {
                 count_matched +=
-                    self.add_part(part, columns, &mut aggregator)
-                        .inspect_err(|_| {
-                            // The other threads need not begin another part.
-                            *parts.lock().unwrap_or_else(PoisonError::into_inner) = 0..0;
-                        })?;
+                    self.add_part(part, columns, &mut aggregator).inspect_err(|_| {
+                        // The other threads need not begin another part.
+                        *parts.lock().unwrap_or_else(PoisonError::into_inner) = 0..0;
+                    })?;
             }
             Ok((aggregator, count_matched))
         };
@@ -460,9 +426,7 @@ fn check_schema(batch: RecordBatch) -> Result<RecordBatch, QueryError> {
     if is_of_schema(&batch) {
         Ok(batch)
     } else {
-        Err(QueryError::source(
-            "a part has columns of another type than the schema's",
-        ))
+        Err(QueryError::source("a part has columns of another type than the schema's"))
     }
 }
 
@@ -470,9 +434,7 @@ fn check_schema(batch: RecordBatch) -> Result<RecordBatch, QueryError> {
 fn joined(left: &RecordBatch, right: &RecordBatch) -> Result<RecordBatch, QueryError> {
     let both = |batch: &RecordBatch| {
         let fields = batch.schema_ref().fields().iter().cloned();
-        fields
-            .zip(batch.columns().iter().cloned())
-            .collect::<Vec<_>>()
+        fields.zip(batch.columns().iter().cloned()).collect::<Vec<_>>()
     };
     let columns = both(left).into_iter().chain(both(right));
     let (fields, arrays): (Vec<_>, Vec<_>) = columns.unzip();

@@ -56,12 +56,8 @@ pub(super) fn filter_batch(
 
 /// Is every column of the batch one of the schema's, of its type? Readers of columns rely on it.
 pub(super) fn is_of_schema(batch: &RecordBatch) -> bool {
-    batch
-        .columns()
-        .iter()
-        .zip(batch.schema_ref().fields())
-        .all(|(array, field)| {
-            let known = schema().field_with_name(field.name());
-            known.is_ok_and(|known| known.data_type() == array.data_type())
-        })
+    batch.columns().iter().zip(batch.schema_ref().fields()).all(|(array, field)| {
+        let known = schema().field_with_name(field.name());
+        known.is_ok_and(|known| known.data_type() == array.data_type())
+    })
 }

@@ -21,10 +21,7 @@ const NOW: UnixMillis = UnixMillis(10_000);
 
 /// A row as text, so that rows can be compared and kept.
 fn shown(row: &[(&str, Value<'_>)]) -> String {
-    let fields: Vec<String> = row
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
+    let fields: Vec<String> = row.iter().map(|(name, value)| format!("{name}={value}")).collect();
     fields.join(" ")
 }
 
@@ -60,10 +57,7 @@ fn expected(stored: &Stored) -> String {
         let name = crate::model::ie::display_name(extra.spec.enterprise, extra.spec.id);
         row.push((name, Value::Octets(&extra.value)));
     }
-    let fields: Vec<String> = row
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
+    let fields: Vec<String> = row.iter().map(|(name, value)| format!("{name}={value}")).collect();
     fields.join(" ")
 }
 
@@ -128,23 +122,21 @@ fn keys_texts() -> Vec<&'static str> {
 /// The groups that a record belongs to, as text: of a key that means either side, one of each.
 fn naive_groups(keys: &Keys, stored: &Stored) -> Vec<String> {
     let value = |key: &super::plan::Key, field: Field| {
-        naive::values(field, stored)
-            .first()
-            .map(|&value| match value {
-                Value::Address(IpAddr::V4(address)) => {
-                    let shift = 32 - u32::from(key.ipv4_length);
-                    let bits = (u64::from(address.to_bits()) >> shift) << shift;
-                    Value::Address(IpAddr::V4(u32::try_from(bits).unwrap().into()))
+        naive::values(field, stored).first().map(|&value| match value {
+            Value::Address(IpAddr::V4(address)) => {
+                let shift = 32 - u32::from(key.ipv4_length);
+                let bits = (u64::from(address.to_bits()) >> shift) << shift;
+                Value::Address(IpAddr::V4(u32::try_from(bits).unwrap().into()))
+            }
+            Value::Address(IpAddr::V6(address)) => {
+                let mut octets = address.octets();
+                for bit in usize::from(key.ipv6_length)..128 {
+                    octets[bit / 8] &= !(0x80 >> (bit % 8));
                 }
-                Value::Address(IpAddr::V6(address)) => {
-                    let mut octets = address.octets();
-                    for bit in usize::from(key.ipv6_length)..128 {
-                        octets[bit / 8] &= !(0x80 >> (bit % 8));
-                    }
-                    Value::Address(IpAddr::from(octets))
-                }
-                other => other,
-            })
+                Value::Address(IpAddr::from(octets))
+            }
+            other => other,
+        })
     };
     let side = |side: usize| {
         let mut is_either_absent = false;
@@ -187,10 +179,7 @@ fn add(sums: &mut Sums, stored: &Stored) {
     sums.2 += naive::measured(Measure::Bytes, stored).unwrap_or(0);
     let start = time(Column::FlowStartMilliseconds);
     sums.3 = [sums.3, start].into_iter().flatten().min();
-    sums.4 = [sums.4, time(Column::FlowEndMilliseconds)]
-        .into_iter()
-        .flatten()
-        .max();
+    sums.4 = [sums.4, time(Column::FlowEndMilliseconds)].into_iter().flatten().max();
 }
 
 fn shown_sums(key: &str, (flows, packets, octets, start, end): &Sums) -> String {
@@ -344,26 +333,17 @@ fn flow(octets: u64, start: u64, end: u64, source: &str) -> Stored {
         (Column::FlowEndMilliseconds, end),
     ]);
     record.set_source_address(source.parse().unwrap());
-    Stored {
-        record,
-        origin: origin(),
-    }
+    Stored { record, origin: origin() }
 }
 
 fn filtered(text: &str, stored: &[Stored]) -> usize {
-    let request = QueryRequest {
-        filter: Some(text.to_owned()),
-        ..QueryRequest::default()
-    };
+    let request = QueryRequest { filter: Some(text.to_owned()), ..QueryRequest::default() };
     run_request(&request, stored).unwrap().len()
 }
 
 #[test]
 fn what_is_absent_makes_a_condition_false_and_its_opposite_true() {
-    let stored = [Stored {
-        record: FlowRecord::default(),
-        origin: origin(),
-    }];
+    let stored = [Stored { record: FlowRecord::default(), origin: origin() }];
     for (filter, found) in [
         ("port 80", 0),
         ("not port 80", 1),
@@ -390,10 +370,7 @@ fn bytes_and_packets_count_both_directions() {
         (Column::PacketDeltaCount, 3),
         (Column::ReversePacketDeltaCount, 2),
     ];
-    let stored = [Stored {
-        record: record_of(&both),
-        origin: origin(),
-    }];
+    let stored = [Stored { record: record_of(&both), origin: origin() }];
     for (filter, found) in [
         ("bytes 150", 1),
         ("in bytes 100", 1),
@@ -405,15 +382,9 @@ fn bytes_and_packets_count_both_directions() {
     ] {
         assert_eq!(filtered(filter, &stored), found, "{filter}");
     }
-    let request = QueryRequest {
-        summary: true,
-        ..QueryRequest::default()
-    };
+    let request = QueryRequest { summary: true, ..QueryRequest::default() };
     let rows = run_request(&request, &stored).unwrap();
-    assert_eq!(
-        rows,
-        ["deltaFlowCount=1 packetDeltaCount=5 octetDeltaCount=150"]
-    );
+    assert_eq!(rows, ["deltaFlowCount=1 packetDeltaCount=5 octetDeltaCount=150"]);
 }
 
 #[test]
@@ -424,16 +395,9 @@ fn icmp_types_are_those_of_icmp_records_only() {
             (Column::IcmpTypeCodeIpv4, ipv4),
             (Column::IcmpTypeCodeIpv6, ipv6),
         ];
-        Stored {
-            record: record_of(&columns),
-            origin: origin(),
-        }
+        Stored { record: record_of(&columns), origin: origin() }
     };
-    let stored = [
-        record(1, 0x0301, 0),
-        record(58, 0, 0x8000),
-        record(6, 0x0301, 0x8000),
-    ];
+    let stored = [record(1, 0x0301, 0), record(58, 0, 0x8000), record(6, 0x0301, 0x8000)];
     for (filter, found) in [
         ("icmp-type 3", 1),
         ("icmp type 3 and icmp code 1", 1),
@@ -447,19 +411,13 @@ fn icmp_types_are_those_of_icmp_records_only() {
 
 #[test]
 fn a_time_range_takes_what_overlaps_it_and_falls_back_to_the_time_of_receipt() {
-    let only = |column, millis| Stored {
-        record: record_of(&[(column, millis)]),
-        origin: origin(),
-    };
+    let only = |column, millis| Stored { record: record_of(&[(column, millis)]), origin: origin() };
     let stored = [
         flow(1, 100, 200, "10.0.0.1"),
         flow(2, 300, 400, "10.0.0.1"),
         only(Column::CollectionTimeMilliseconds, 350),
         only(Column::FlowEndMilliseconds, 150),
-        Stored {
-            record: FlowRecord::default(),
-            origin: origin(),
-        },
+        Stored { record: FlowRecord::default(), origin: origin() },
     ];
     for (since, until, found) in [
         (None, None, 5),
@@ -472,10 +430,7 @@ fn a_time_range_takes_what_overlaps_it_and_falls_back_to_the_time_of_receipt() {
         (None, Some(100), 0),
     ] {
         let request = QueryRequest {
-            time_range: TimeRange {
-                since: since.map(UnixMillis),
-                until: until.map(UnixMillis),
-            },
+            time_range: TimeRange { since: since.map(UnixMillis), until: until.map(UnixMillis) },
             ..QueryRequest::default()
         };
         let rows = run_request(&request, &stored).unwrap();
@@ -509,9 +464,7 @@ fn top_talkers_come_with_the_most_first() {
 #[test]
 fn of_addresses_sent_in_both_families_the_one_that_is_not_zero_counts() {
     let mut mapped = flow(1, 0, 0, "0.0.0.0");
-    mapped
-        .record
-        .set_source_address("2001:db8::1".parse().unwrap());
+    mapped.record.set_source_address("2001:db8::1".parse().unwrap());
     let mut plain = flow(2, 0, 0, "192.0.2.1");
     plain.record.set_source_address("::".parse().unwrap());
     let mut zero = flow(3, 0, 0, "0.0.0.0");
@@ -525,10 +478,7 @@ fn of_addresses_sent_in_both_families_the_one_that_is_not_zero_counts() {
         run_request(&request(Some("srcip")), &stored).unwrap(),
         run_request(&request(None), &stored).unwrap(),
     ] {
-        let starts: Vec<_> = rows
-            .iter()
-            .map(|row| row.split(' ').next().unwrap())
-            .collect();
+        let starts: Vec<_> = rows.iter().map(|row| row.split(' ').next().unwrap()).collect();
         assert_eq!(
             starts,
             [
@@ -543,25 +493,14 @@ fn of_addresses_sent_in_both_families_the_one_that_is_not_zero_counts() {
 
 #[test]
 fn groups_of_equal_rank_come_by_their_keys() {
-    let stored: Vec<Stored> = [
-        "10.0.0.3",
-        "2001:db8::1",
-        "10.0.0.1",
-        "10.0.0.2",
-        "2001:db8::",
-    ]
-    .iter()
-    .map(|source| flow(5, 0, 0, source))
-    .collect();
-    let request = QueryRequest {
-        aggregate: Some("srcip".parse().unwrap()),
-        ..QueryRequest::default()
-    };
-    let rows = run_request(&request, &stored).unwrap();
-    let keys: Vec<_> = rows
+    let stored: Vec<Stored> = ["10.0.0.3", "2001:db8::1", "10.0.0.1", "10.0.0.2", "2001:db8::"]
         .iter()
-        .map(|row| row.split(' ').next().unwrap())
+        .map(|source| flow(5, 0, 0, source))
         .collect();
+    let request =
+        QueryRequest { aggregate: Some("srcip".parse().unwrap()), ..QueryRequest::default() };
+    let rows = run_request(&request, &stored).unwrap();
+    let keys: Vec<_> = rows.iter().map(|row| row.split(' ').next().unwrap()).collect();
     assert_eq!(
         keys,
         [
@@ -585,55 +524,27 @@ fn a_limit_ends_the_scan_and_keeps_the_stored_order() {
     let rows = run_request(&request, &stored).unwrap();
     let octets: Vec<_> = rows
         .iter()
-        .map(|row| {
-            row.split("octetDeltaCount=")
-                .nth(1)
-                .unwrap()
-                .split(' ')
-                .next()
-                .unwrap()
-        })
+        .map(|row| row.split("octetDeltaCount=").nth(1).unwrap().split(' ').next().unwrap())
         .collect();
     assert_eq!(octets, ["3", "4", "5", "6", "7", "8", "9", "10", "11"]);
 }
 
 #[test]
 fn more_than_a_limit_is_one_clear_error() {
-    let stored: Vec<Stored> = (0..40)
-        .map(|index| flow(1, 0, 0, &format!("10.0.0.{index}")))
-        .collect();
-    let limits = Limits {
-        groups_max: 39,
-        sorted_records_max: 39,
-        workers: 2,
-    };
+    let stored: Vec<Stored> =
+        (0..40).map(|index| flow(1, 0, 0, &format!("10.0.0.{index}"))).collect();
+    let limits = Limits { groups_max: 39, sorted_records_max: 39, workers: 2 };
     let fails = |request: &QueryRequest| {
         let plan = Plan::new(request, NOW).unwrap().with_limits(limits);
-        run_plan(&plan, &MemorySource::new(&stored, 7))
-            .unwrap_err()
-            .to_string()
+        run_plan(&plan, &MemorySource::new(&stored, 7)).unwrap_err().to_string()
     };
-    let sorted = QueryRequest {
-        sort: Some("bytes".parse().unwrap()),
-        ..QueryRequest::default()
-    };
-    let grouped = QueryRequest {
-        aggregate: Some("srcip".parse().unwrap()),
-        ..QueryRequest::default()
-    };
+    let sorted = QueryRequest { sort: Some("bytes".parse().unwrap()), ..QueryRequest::default() };
+    let grouped =
+        QueryRequest { aggregate: Some("srcip".parse().unwrap()), ..QueryRequest::default() };
     insta::assert_snapshot!([fails(&sorted), fails(&grouped)].join("\n"));
-    let first = QueryRequest {
-        limit: Some(3),
-        ..sorted
-    };
+    let first = QueryRequest { limit: Some(3), ..sorted };
     let plan = Plan::new(&first, NOW).unwrap().with_limits(limits);
-    assert_eq!(
-        run_plan(&plan, &MemorySource::new(&stored, 7))
-            .unwrap()
-            .0
-            .len(),
-        3
-    );
+    assert_eq!(run_plan(&plan, &MemorySource::new(&stored, 7)).unwrap().0.len(), 3);
 }
 
 #[test]
@@ -654,36 +565,14 @@ fn a_raised_flag_and_a_closed_pipe_end_the_query() {
 #[test]
 fn bad_requests_are_told_what_to_write() {
     let mut errors = Vec::new();
-    for text in [
-        "",
-        "srcipp",
-        "srcip,",
-        "bytes",
-        "srcip/33/24",
-        "proto/8",
-        "srcip/x",
-        "ip,port",
-    ] {
+    for text in ["", "srcipp", "srcip,", "bytes", "srcip/33/24", "proto/8", "srcip/x", "ip,port"] {
         errors.push(text.parse::<Keys>().unwrap_err().to_string());
     }
-    errors.push(
-        vec!["proto"; 17]
-            .join(",")
-            .parse::<Keys>()
-            .unwrap_err()
-            .to_string(),
-    );
+    errors.push(vec!["proto"; 17].join(",").parse::<Keys>().unwrap_err().to_string());
     for text in ["", "bytse", "bytes:up"] {
         errors.push(text.parse::<Sort>().unwrap_err().to_string());
     }
-    for text in [
-        "srcip",
-        "srcip/24",
-        "srcip/dstport",
-        "bytes/srcip",
-        "srcipp/bytes",
-        "/bytes",
-    ] {
+    for text in ["srcip", "srcip/24", "srcip/dstport", "bytes/srcip", "srcipp/bytes", "/bytes"] {
         errors.push(text.parse::<Top>().unwrap_err().to_string());
     }
     let request = |aggregate: Option<&str>, sort: Option<&str>, summary| QueryRequest {
@@ -716,10 +605,7 @@ fn headings_name_what_the_rows_can_hold() {
         .map(|heading| format!("{}: {}", heading.label, heading.names.join(" ")))
         .collect();
     insta::assert_snapshot!(shown.join("\n"));
-    assert_eq!(
-        Plan::new(&QueryRequest::default(), NOW).unwrap().headings(),
-        None
-    );
+    assert_eq!(Plan::new(&QueryRequest::default(), NOW).unwrap().headings(), None);
 }
 
 #[test]

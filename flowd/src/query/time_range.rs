@@ -36,10 +36,7 @@ pub enum TimeError {
 
 impl TimeRange {
     /// Everything held.
-    pub const ALL: Self = Self {
-        since: None,
-        until: None,
-    };
+    pub const ALL: Self = Self { since: None, until: None };
 
     /// The range that the options ask for; `now` is the caller's clock.
     pub fn from_options(
@@ -53,10 +50,7 @@ impl TimeRange {
                 return Err(TimeError::LastWithSince);
             }
             let last = i64::try_from(last.as_millis()).unwrap_or(i64::MAX);
-            return Ok(Self {
-                since: Some(UnixMillis(now.0.saturating_sub(last))),
-                until: None,
-            });
+            return Ok(Self { since: Some(UnixMillis(now.0.saturating_sub(last))), until: None });
         }
         let since = since.map(|text| parse_time(text, now)).transpose()?;
         let until = until.map(|text| parse_time(text, now)).transpose()?;
@@ -96,11 +90,7 @@ pub fn parse_time(text: &str, now: UnixMillis) -> Result<UnixMillis, TimeError> 
         Some(now)
     } else if text.starts_with(['-', '+']) {
         relative(text, now)
-    } else if text.len() > 4
-        && text
-            .bytes()
-            .all(|octet| octet.is_ascii_digit() || octet == b'.')
-    {
+    } else if text.len() > 4 && text.bytes().all(|octet| octet.is_ascii_digit() || octet == b'.') {
         epoch_seconds(text)
     } else {
         civil(text)
@@ -122,11 +112,7 @@ fn relative(text: &str, now: UnixMillis) -> Option<UnixMillis> {
 fn epoch_seconds(text: &str) -> Option<UnixMillis> {
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
     let seconds: i64 = seconds.parse().ok()?;
-    Some(UnixMillis(
-        seconds
-            .checked_mul(1_000)?
-            .checked_add(fraction_millis(fraction)?)?,
-    ))
+    Some(UnixMillis(seconds.checked_mul(1_000)?.checked_add(fraction_millis(fraction)?)?))
 }
 
 /// The milliseconds of the digits behind a decimal point, floored.
@@ -278,10 +264,7 @@ mod tests {
         let range = TimeRange::from_options(None, None, last, NOW).unwrap();
         assert_eq!(range.since, Some(UnixMillis(NOW.0 - 60_000)));
         assert_eq!(range.until, None);
-        assert_eq!(
-            TimeRange::from_options(None, None, None, NOW),
-            Ok(TimeRange::ALL)
-        );
+        assert_eq!(TimeRange::from_options(None, None, None, NOW), Ok(TimeRange::ALL));
         assert_eq!(
             TimeRange::from_options(Some("-1h"), None, last, NOW),
             Err(TimeError::LastWithSince)
@@ -292,10 +275,7 @@ mod tests {
 
     #[test]
     fn a_range_takes_in_its_start_and_leaves_out_its_end() {
-        let range = TimeRange {
-            since: Some(UnixMillis(100)),
-            until: Some(UnixMillis(200)),
-        };
+        let range = TimeRange { since: Some(UnixMillis(100)), until: Some(UnixMillis(200)) };
         for (start, end, overlaps) in [
             (0, 99, false),
             (0, 100, true),

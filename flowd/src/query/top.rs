@@ -71,14 +71,7 @@ pub(super) fn sort_keys(batch: &RecordBatch, field: Field) -> Vec<SortKey> {
 fn number_keys(numbers: &columns::Numbers<'_>) -> Vec<SortKey> {
     let present = numbers.present();
     let rows = numbers.values.iter().zip(present.iter());
-    rows.map(|(&number, is_there)| {
-        if is_there {
-            number.into()
-        } else {
-            SortKey::Absent
-        }
-    })
-    .collect()
+    rows.map(|(&number, is_there)| if is_there { number.into() } else { SortKey::Absent }).collect()
 }
 
 /// The first of the columns that has a value decides.
@@ -89,9 +82,7 @@ fn column_keys(batch: &RecordBatch, names: &[&str]) -> Vec<SortKey> {
         .collect();
     let key = |row| {
         let column = columns.iter().find(|(column, _)| column.is_present(row));
-        column.map_or(SortKey::Absent, |(column, is_ipv4)| {
-            stored_key(column.values, *is_ipv4, row)
-        })
+        column.map_or(SortKey::Absent, |(column, is_ipv4)| stored_key(column.values, *is_ipv4, row))
     };
     (0..batch.num_rows()).map(key).collect()
 }
@@ -121,12 +112,7 @@ pub(super) struct Top<P> {
 
 impl<P: Ord + Clone> Top<P> {
     pub(super) const fn new(limit: Option<usize>, descending: bool) -> Self {
-        Self {
-            entries: Vec::new(),
-            limit,
-            descending,
-            threshold: None,
-        }
+        Self { entries: Vec::new(), limit, descending, threshold: None }
     }
 
     /// How many entries are held; at most a little more than twice the limit.
@@ -155,8 +141,7 @@ impl<P: Ord + Clone> Top<P> {
             self.cut(limit);
         }
         let descending = self.descending;
-        self.entries
-            .sort_unstable_by(|a, b| order(a, b, descending));
+        self.entries.sort_unstable_by(|a, b| order(a, b, descending));
         self.entries
     }
 
@@ -166,9 +151,8 @@ impl<P: Ord + Clone> Top<P> {
         }
         let descending = self.descending;
         if let Some(last) = limit.checked_sub(1) {
-            let (_, last, _) = self
-                .entries
-                .select_nth_unstable_by(last, |a, b| order(a, b, descending));
+            let (_, last, _) =
+                self.entries.select_nth_unstable_by(last, |a, b| order(a, b, descending));
             self.threshold = Some(last.clone());
         }
         self.entries.truncate(limit);
@@ -195,16 +179,7 @@ mod tests {
 
     #[test]
     fn floats_are_ordered_as_numbers() {
-        let numbers = [
-            f64::NEG_INFINITY,
-            -2.5,
-            -0.0,
-            0.0,
-            1.0e-300,
-            3.0,
-            f64::INFINITY,
-            f64::NAN,
-        ];
+        let numbers = [f64::NEG_INFINITY, -2.5, -0.0, 0.0, 1.0e-300, 3.0, f64::INFINITY, f64::NAN];
         let keys = numbers.map(|number| SortKey::from(Value::Float(number)));
         assert!(keys.is_sorted());
     }
@@ -213,10 +188,7 @@ mod tests {
     fn what_is_absent_comes_last_either_way() {
         for descending in [false, true] {
             let mut top = Top::new(None, descending);
-            for (place, key) in [SortKey::Absent, 1.into(), 2.into()]
-                .into_iter()
-                .enumerate()
-            {
+            for (place, key) in [SortKey::Absent, 1.into(), 2.into()].into_iter().enumerate() {
                 top.push(key, place);
             }
             assert_eq!(top.into_sorted().last().unwrap().0, SortKey::Absent);

@@ -23,22 +23,11 @@ pub(super) const NO_START: i64 = i64::MAX;
 pub(super) const NO_END: i64 = i64::MIN;
 
 impl Totals {
-    pub(super) const NONE: Self = Self {
-        flows: 0,
-        packets: 0,
-        octets: 0,
-        start: NO_START,
-        end: NO_END,
-    };
+    pub(super) const NONE: Self =
+        Self { flows: 0, packets: 0, octets: 0, start: NO_START, end: NO_END };
 
     pub(super) fn add(&mut self, other: Self) {
-        let Self {
-            flows,
-            packets,
-            octets,
-            start,
-            end,
-        } = other;
+        let Self { flows, packets, octets, start, end } = other;
         self.flows += flows;
         self.packets = self.packets.saturating_add(packets);
         self.octets = self.octets.saturating_add(octets);
@@ -68,16 +57,10 @@ impl Totals {
     /// Adds what the group says of its records to a row.
     pub(super) fn show(&self, row: &mut Vec<(&str, Value<'_>)>) {
         row.push((FLOW_COUNT, Value::Unsigned(self.flows)));
-        row.push((
-            Column::PacketDeltaCount.name(),
-            Value::Unsigned(self.packets),
-        ));
+        row.push((Column::PacketDeltaCount.name(), Value::Unsigned(self.packets)));
         row.push((Column::OctetDeltaCount.name(), Value::Unsigned(self.octets)));
         if self.start != NO_START {
-            row.push((
-                Column::FlowStartMilliseconds.name(),
-                Value::Millis(self.start),
-            ));
+            row.push((Column::FlowStartMilliseconds.name(), Value::Millis(self.start)));
         }
         if self.end != NO_END {
             row.push((Column::FlowEndMilliseconds.name(), Value::Millis(self.end)));
@@ -115,10 +98,7 @@ impl<'a> Amounts<'a> {
 
     pub(super) fn sum(&self) -> Totals {
         let total = |numbers: &Numbers<'_>| {
-            numbers
-                .values
-                .iter()
-                .fold(0, |sum: u64, &it| sum.saturating_add(it))
+            numbers.values.iter().fold(0, |sum: u64, &it| sum.saturating_add(it))
         };
         Totals {
             flows: u64::try_from(self.starts.len()).unwrap_or(u64::MAX),

@@ -196,16 +196,12 @@ impl Block {
     /// [`ExtraFields`](crate::model::ExtraFields) by the row's shape.
     #[must_use]
     pub fn extras_from(&self, row: usize) -> &[u8] {
-        let offsets = self
-            .storage
-            .items(&self.layout.extras_offsets, row..row + 1);
+        let offsets = self.storage.items(&self.layout.extras_offsets, row..row + 1);
         let Some(&[a, b, c, d]) = offsets else {
             return &[];
         };
         let start = u32::from_ne_bytes([a, b, c, d]) as usize;
-        let heap = self
-            .storage
-            .items(&self.layout.extras, start..self.extras_end);
+        let heap = self.storage.items(&self.layout.extras, start..self.extras_end);
         heap.unwrap_or_default()
     }
 
@@ -279,12 +275,7 @@ impl Block {
         let to = batch.append_rows(run.shape, run.origin, from.len());
         for column in run.shape.columns.iter() {
             if let Some(values) = self.column(column) {
-                copy_values(
-                    values,
-                    from.clone(),
-                    &mut batch.column_mut(column),
-                    to.clone(),
-                );
+                copy_values(values, from.clone(), &mut batch.column_mut(column), to.clone());
             }
         }
         if !run.shape.extras.is_empty() {
@@ -370,19 +361,13 @@ impl fmt::Debug for Block {
 }
 
 fn damaged(path: &Path, what: &'static str) -> RingError {
-    RingError::DamagedBlock {
-        path: path.to_owned(),
-        what,
-    }
+    RingError::DamagedBlock { path: path.to_owned(), what }
 }
 
 fn of_fault(fault: HeadFault, path: &Path) -> RingError {
     match fault {
         HeadFault::Damaged(what) => damaged(path, what),
-        HeadFault::Version(what) => RingError::BlockFormat {
-            path: path.to_owned(),
-            what,
-        },
+        HeadFault::Version(what) => RingError::BlockFormat { path: path.to_owned(), what },
     }
 }
 

@@ -148,10 +148,7 @@ impl Ring {
             config,
             layout,
             boot_id,
-            state: Mutex::new(State {
-                numbers: floors,
-                ..State::default()
-            }),
+            state: Mutex::new(State { numbers: floors, ..State::default() }),
             wake: bounded(1),
             preparer,
             appended: Counter::new(),
@@ -228,10 +225,7 @@ impl Ring {
     #[must_use]
     pub fn sealed_blocks(&self) -> Vec<SealedBlock> {
         let state = self.state();
-        let waiting = state
-            .blocks
-            .values()
-            .filter(|held| held.holding == Holding::Sealed);
+        let waiting = state.blocks.values().filter(|held| held.holding == Holding::Sealed);
         waiting.filter_map(|held| held.sealed.clone()).collect()
     }
 
@@ -333,18 +327,11 @@ impl Ring {
                 return Err(RingError::Full { size: state.size });
             }
         }
-        Ok(BlockId {
-            shard,
-            lane,
-            number: state.numbers.floor(shard, lane),
-        })
+        Ok(BlockId { shard, lane, number: state.numbers.floor(shard, lane) })
     }
 
     fn drop_oldest(&self, state: &mut State) -> bool {
-        let waiting = state
-            .blocks
-            .iter()
-            .filter(|(_, held)| held.holding == Holding::Sealed);
+        let waiting = state.blocks.iter().filter(|(_, held)| held.holding == Holding::Sealed);
         let Some((&id, _)) = waiting.min_by_key(|(_, held)| held.order) else {
             return false;
         };
@@ -378,9 +365,7 @@ impl Ring {
     pub(super) fn sealed(&self, block: SealedBlock) {
         let mut state = self.state();
         state.remove(block.id);
-        state
-            .numbers
-            .raise(block.id.shard, block.id.lane, block.id.number + 1);
+        state.numbers.raise(block.id.shard, block.id.lane, block.id.number + 1);
         state.insert(block.id, Holding::Sealed, block.size, Some(block));
         drop(state);
         // If one wake-up waits already, it serves for this block too.
@@ -419,12 +404,7 @@ impl Ring {
 impl State {
     fn insert(&mut self, id: BlockId, holding: Holding, size: u64, sealed: Option<SealedBlock>) {
         self.sealed_count += 1;
-        let held = Held {
-            holding,
-            size,
-            order: self.sealed_count,
-            sealed,
-        };
+        let held = Held { holding, size, order: self.sealed_count, sealed };
         self.size += size;
         let before = self.blocks.insert(id, held);
         debug_assert!(before.is_none(), "a block's number is given once");

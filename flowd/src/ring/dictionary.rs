@@ -37,10 +37,7 @@ pub(super) struct Interner<T> {
 
 impl<T: Eq + Hash> Interner<T> {
     pub(super) fn new() -> Self {
-        Self {
-            by_value: HashMap::new(),
-            by_pointer: HashMap::new(),
-        }
+        Self { by_value: HashMap::new(), by_pointer: HashMap::new() }
     }
 
     /// The number of an entry, if it was stored.
@@ -83,20 +80,11 @@ pub(super) trait Entry: Sized {
 
 impl Entry for Shape {
     fn encode(&self) -> Vec<u8> {
-        let Self {
-            record_type,
-            columns,
-            extras,
-        } = self;
+        let Self { record_type, columns, extras } = self;
         let mut content = Vec::with_capacity(SHAPE_HEAD_SIZE + EXTRA_SPEC_SIZE * extras.len());
         content.extend_from_slice(&columns.to_bits().to_ne_bytes());
         content.extend_from_slice(&u64::from(*record_type as u8).to_ne_bytes());
-        for ExtraSpec {
-            enterprise,
-            id,
-            length,
-        } in extras
-        {
+        for ExtraSpec { enterprise, id, length } in extras {
             content.extend_from_slice(&enterprise.to_ne_bytes());
             content.extend_from_slice(&id.to_ne_bytes());
             content.extend_from_slice(&length.to_ne_bytes());
@@ -107,11 +95,7 @@ impl Entry for Shape {
 
 impl Entry for Origin {
     fn encode(&self) -> Vec<u8> {
-        let Self {
-            address,
-            domain,
-            protocol,
-        } = self;
+        let Self { address, domain, protocol } = self;
         let mut content = [0; ORIGIN_SIZE];
         match address {
             IpAddr::V4(address) => content[..4].copy_from_slice(&address.octets()),
@@ -243,11 +227,7 @@ mod tests {
         Shape {
             record_type: RecordType::Options,
             columns: ColumnSet::of(&[Column::VlanId, Column::ExportRecordIndex]),
-            extras: vec![ExtraSpec {
-                enterprise: 9,
-                id: 12_235,
-                length: u16::MAX,
-            }],
+            extras: vec![ExtraSpec { enterprise: 9, id: 12_235, length: u16::MAX }],
         }
     }
 

@@ -105,15 +105,9 @@ mod tests {
     fn neighbouring_losses_are_one_gap() {
         let mut gap = lost(4, 10);
         assert!(gap.join(&lost(5, 7)));
-        assert_eq!(
-            (gap.blocks, gap.rows, gap.received),
-            (Some((4, 5)), 17, (40, 1_000))
-        );
+        assert_eq!((gap.blocks, gap.rows, gap.received), (Some((4, 5)), 17, (40, 1_000)));
         assert!(!gap.join(&lost(7, 7)));
-        let other = LostRows {
-            lane: Lane::Ipv4,
-            ..lost(6, 1)
-        };
+        let other = LostRows { lane: Lane::Ipv4, ..lost(6, 1) };
         assert!(!gap.join(&other));
     }
 }

@@ -83,11 +83,7 @@ impl RingError {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Self::NoSpace(path.to_owned())
             }
-            _ => Self::Io {
-                doing,
-                path: path.to_owned(),
-                source,
-            },
+            _ => Self::Io { doing, path: path.to_owned(), source },
         }
     }
 
@@ -99,10 +95,7 @@ impl RingError {
 }
 
 fn holder(process: Option<u32>) -> String {
-    process.map_or_else(
-        || "another process".to_owned(),
-        |process| format!("process {process}"),
-    )
+    process.map_or_else(|| "another process".to_owned(), |process| format!("process {process}"))
 }
 
 fn remedy(source: &io::Error) -> &'static str {

@@ -14,11 +14,7 @@ const STORE: &str = "FLOWD_TEST_KILLED_WRITER_STORE";
 /// Runs the writer below, with what it says of its progress.
 fn spawn_writer(store: &Path) -> (Child, impl Iterator<Item = u64>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "ring::kill_tests::writer_to_be_killed",
-            "--nocapture",
-        ])
+        .args(["--exact", "ring::kill_tests::writer_to_be_killed", "--nocapture"])
         .env(STORE, store)
         .stdout(Stdio::piped())
         .spawn()
@@ -35,11 +31,7 @@ fn writer_to_be_killed() {
         return;
     };
     let lock = StoreLock::acquire(Path::new(&store)).unwrap();
-    let config = RingConfig {
-        block_rows: 4_096,
-        stripe_rows: 256,
-        ..RingConfig::default()
-    };
+    let config = RingConfig { block_rows: 4_096, stripe_rows: 256, ..RingConfig::default() };
     let (ring, _) = Ring::open(lock, config, NumberFloors::default()).unwrap();
     let mut writer = ring.writer(0, NOW).unwrap();
     let (shape, origin) = (v4_shape(), Source(1).origin());
@@ -73,10 +65,7 @@ fn a_killed_writer_loses_nothing_that_it_had_appended() {
         let found = counted_rows(dir.path());
         assert_eq!(recovery.rows, found);
         // It may have appended one more batch than it came to say.
-        assert!(
-            (said..=said + 31).contains(&found),
-            "{found} rows of {said}"
-        );
+        assert!((said..=said + 31).contains(&found), "{found} rows of {said}");
         let sealed = |(_, path): &(BlockId, std::path::PathBuf)| {
             let block = Block::open(path).unwrap();
             block.is_sealed() && block.stripes().iter().all(|(_, holds)| *holds)
@@ -91,10 +80,7 @@ fn a_store_in_use_by_another_process_is_refused() {
     let (mut child, mut progress) = spawn_writer(dir.path());
     progress.next().unwrap();
     let error = StoreLock::acquire(dir.path()).unwrap_err().to_string();
-    assert!(
-        error.contains(&format!("in use by process {}", child.id())),
-        "{error}"
-    );
+    assert!(error.contains(&format!("in use by process {}", child.id())), "{error}");
     child.kill().unwrap();
     child.wait().unwrap();
     StoreLock::acquire(dir.path()).unwrap();

@@ -18,9 +18,8 @@ pub enum Lane {
     Counters = 3,
 }
 
-const IPV6_ADDRESSES: ColumnSet = ColumnSet::EMPTY
-    .with(Column::SourceIpv6Address)
-    .with(Column::DestinationIpv6Address);
+const IPV6_ADDRESSES: ColumnSet =
+    ColumnSet::EMPTY.with(Column::SourceIpv6Address).with(Column::DestinationIpv6Address);
 
 impl Lane {
     /// All lanes.
@@ -96,11 +95,7 @@ impl BlockId {
     /// The name of the block's file.
     #[must_use]
     pub fn file_name(self) -> String {
-        let Self {
-            shard,
-            lane,
-            number,
-        } = self;
+        let Self { shard, lane, number } = self;
         format!("{shard}-{}-{number}{SUFFIX}", lane.name())
     }
 
@@ -151,11 +146,7 @@ mod tests {
     #[test]
     fn file_names_lead_back_to_their_block() {
         for lane in Lane::ALL {
-            let id = BlockId {
-                shard: 3,
-                lane,
-                number: 12,
-            };
+            let id = BlockId { shard: 3, lane, number: 12 };
             assert_eq!(BlockId::from_file_name(&id.file_name()), Some(id));
         }
         for name in [

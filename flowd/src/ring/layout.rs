@@ -55,13 +55,7 @@ pub(super) struct BlockFormat {
 
 impl BlockFormat {
     fn is_valid(&self) -> bool {
-        let Self {
-            page_size,
-            rows_max,
-            stripe_rows,
-            extras_size_max,
-            dictionary_size_max,
-        } = *self;
+        let Self { page_size, rows_max, stripe_rows, extras_size_max, dictionary_size_max } = *self;
         page_size.is_power_of_two()
             && (8..=PAGE_SIZE_MAX).contains(&page_size)
             && (1..=ROWS_MAX).contains(&rows_max)
@@ -162,12 +156,7 @@ impl Layout {
         let mut area = |width: usize, items: usize, frontier: Frontier| {
             let start = end.next_multiple_of(format.page_size);
             end = start + width * items;
-            Area {
-                start,
-                width,
-                items,
-                frontier,
-            }
+            Area { start, width, items, frontier }
         };
         let rows = format.rows_max;
         let shape_ids = area(2, rows, Frontier::Rows);
@@ -221,20 +210,13 @@ impl Layout {
 
     /// The head of a block with this layout.
     pub(super) fn encode_head(&self, head: &BlockHead) -> Vec<u8> {
-        let BlockFormat {
-            page_size,
-            rows_max,
-            stripe_rows,
-            extras_size_max,
-            dictionary_size_max,
-        } = self.format;
+        let BlockFormat { page_size, rows_max, stripe_rows, extras_size_max, dictionary_size_max } =
+            self.format;
         let small = |size: usize| u32::try_from(size).expect("is_valid bounds every size");
         let mut bytes = vec![0; HEAD_SIZE];
         let places = bytes[DIRECTORY_START..].chunks_exact_mut(size_of::<RawColumn>());
         for (column, place) in self.columns.iter().zip(places) {
-            let area = self
-                .column(*column)
-                .expect("each of its columns has an area");
+            let area = self.column(*column).expect("each of its columns has an area");
             let mut raw = RawColumn::zeroed();
             raw.name[..column.name().len()].copy_from_slice(column.name().as_bytes());
             raw.start = area.start as u64;
@@ -302,11 +284,7 @@ impl Layout {
         let lane = Lane::from_number(raw.lane)
             .ok_or_else(|| HeadFault::Version(format!("lane {}", raw.lane)))?;
         let head = BlockHead {
-            id: BlockId {
-                shard: raw.shard,
-                lane,
-                number: raw.number,
-            },
+            id: BlockId { shard: raw.shard, lane, number: raw.number },
             boot_id: raw.boot_id,
             hour: raw.hour,
             created: raw.created,
@@ -315,10 +293,7 @@ impl Layout {
     }
 
     fn starts(&self) -> Vec<u64> {
-        let areas = self
-            .columns
-            .iter()
-            .filter_map(|column| self.column(*column));
+        let areas = self.columns.iter().filter_map(|column| self.column(*column));
         areas.map(|area| area.start as u64).collect()
     }
 }
@@ -328,10 +303,7 @@ const fn word_count(format: &BlockFormat) -> usize {
 }
 
 fn checksum(head: &RawHead, directory: &[u8]) -> u64 {
-    let fields = RawHead {
-        checksum: 0,
-        ..*head
-    };
+    let fields = RawHead { checksum: 0, ..*head };
     let parts = [xxh3_64(bytemuck::bytes_of(&fields)), xxh3_64(directory)];
     xxh3_64(bytemuck::cast_slice(&parts))
 }
@@ -394,11 +366,7 @@ mod tests {
 
     fn head() -> BlockHead {
         BlockHead {
-            id: BlockId {
-                shard: 4,
-                lane: Lane::Ipv6,
-                number: 99,
-            },
+            id: BlockId { shard: 4, lane: Lane::Ipv6, number: 99 },
             boot_id: [7; 16],
             hour: 480_000,
             created: 1_728_000_000_123,
@@ -425,12 +393,7 @@ mod tests {
         let layout = Layout::new(FORMAT);
         let mut ranges = vec![0..layout.fixed_size];
         ranges.extend([&layout.shape_ids, &layout.origin_ids].map(Area::range));
-        ranges.extend(
-            layout
-                .columns
-                .iter()
-                .map(|c| layout.column(*c).unwrap().range()),
-        );
+        ranges.extend(layout.columns.iter().map(|c| layout.column(*c).unwrap().range()));
         ranges
             .extend([&layout.extras_offsets, &layout.dictionary, &layout.extras].map(Area::range));
         for pair in ranges.windows(2) {
@@ -447,10 +410,7 @@ mod tests {
         let bytes = layout.encode_head(&head());
         let (_, read) = Layout::decode_head(&bytes, layout.size).unwrap();
         assert_eq!(read.columns, older);
-        assert_eq!(
-            read.column(Column::OctetDeltaCount),
-            layout.column(Column::OctetDeltaCount)
-        );
+        assert_eq!(read.column(Column::OctetDeltaCount), layout.column(Column::OctetDeltaCount));
         assert_eq!(read.column(Column::VlanId), None);
     }
 

@@ -26,11 +26,7 @@ const FORMAT: BlockFormat = BlockFormat {
 fn block() -> (BlockWriter<HeapWriter>, HeapReader) {
     let layout = Arc::new(Layout::new(FORMAT));
     let head = BlockHead {
-        id: BlockId {
-            shard: 0,
-            lane: Lane::Ipv4,
-            number: 0,
-        },
+        id: BlockId { shard: 0, lane: Lane::Ipv4, number: 0 },
         boot_id: [1; 16],
         hour: NOW.hour(),
         created: NOW.0,
@@ -50,11 +46,7 @@ fn rows() -> FlowBatch {
             extras: extras.to_vec(),
         })
     };
-    let extra = ExtraSpec {
-        enterprise: 9,
-        id: 1,
-        length: 4,
-    };
+    let extra = ExtraSpec { enterprise: 9, id: 1, length: 4 };
     let (mut source, mut batch) = (Source(1), FlowBatch::new());
     let origin = source.origin();
     source.fill(&mut batch, &shape(&[]), &origin, 1, NOW.0);
@@ -89,10 +81,7 @@ fn a_reader_sees_only_whole_rows() {
         let appending = loom::thread::spawn(move || {
             for run in batch.runs() {
                 let rows = run.rows.clone();
-                assert_eq!(
-                    writer.append(&batch, run, rows.clone()).unwrap(),
-                    rows.len()
-                );
+                assert_eq!(writer.append(&batch, run, rows.clone()).unwrap(), rows.len());
             }
             writer
         });

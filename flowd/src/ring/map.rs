@@ -129,10 +129,7 @@ impl MappedWriter {
     /// Takes the page faults of a range now. Where the kernel cannot (before Linux 5.14), the
     /// writer takes them as it goes.
     pub(super) fn populate(&self, range: Range<usize>) {
-        drop(
-            self.map
-                .advise_range(Advice::PopulateWrite, range.start, range.len()),
-        );
+        drop(self.map.advise_range(Advice::PopulateWrite, range.start, range.len()));
     }
 }
 
@@ -359,8 +356,7 @@ pub(super) mod heap {
         }
 
         fn written(&self, area: &Area, items: Range<usize>) -> &[u8] {
-            self.0
-                .octets(area.span(&items).expect("the writer wrote these items"))
+            self.0.octets(area.span(&items).expect("the writer wrote these items"))
         }
 
         fn reserve(&mut self, _: Range<usize>) -> io::Result<()> {

@@ -52,10 +52,7 @@ impl Preparer {
                 }
             }
         })?;
-        Ok(Self {
-            requests: Some(requests),
-            thread: Some(thread),
-        })
+        Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 
     /// Asks for a block file with memory for some columns.
@@ -100,11 +97,7 @@ impl Prepared {
         if storage.is_err() {
             drop(fs::remove_file(&path));
         }
-        Ok(Self {
-            storage: Some(storage?),
-            path: Some(path),
-            columns: ColumnSet::EMPTY,
-        })
+        Ok(Self { storage: Some(storage?), path: Some(path), columns: ColumnSet::EMPTY })
     }
 
     /// Gives the file its head and its name.

@@ -41,11 +41,7 @@ pub(super) fn recover(
     boot_id: [u8; 16],
 ) -> Result<(Recovery, Vec<SealedBlock>), RingError> {
     for path in files_in(&store.ring_dir())? {
-        if path
-            .as_os_str()
-            .as_encoded_bytes()
-            .ends_with(NEW_SUFFIX.as_bytes())
-        {
+        if path.as_os_str().as_encoded_bytes().ends_with(NEW_SUFFIX.as_bytes()) {
             fs::remove_file(&path).map_err(RingError::io("remove", &path))?;
         }
     }
@@ -89,10 +85,7 @@ fn open(path: &Path, id: BlockId) -> Result<Block, RingError> {
     if block.id() == id {
         return Ok(block);
     }
-    Err(RingError::DamagedBlock {
-        path: path.to_owned(),
-        what: "another block's head",
-    })
+    Err(RingError::DamagedBlock { path: path.to_owned(), what: "another block's head" })
 }
 
 /// Seals one block; none is left if it has no rows.
@@ -171,10 +164,7 @@ fn rescue(
     let mut new = OsString::from(path);
     new.push(NEW_SUFFIX);
     let new = PathBuf::from(new);
-    let head = BlockHead {
-        boot_id,
-        ..*block.head()
-    };
+    let head = BlockHead { boot_id, ..*block.head() };
     let prepared =
         Prepared::make_bare(new.clone(), &layout).map_err(RingError::io("make", &new))?;
     let whole = new.with_extension("rescued.new");

@@ -50,11 +50,7 @@ impl Source {
             length: [0, 4, 16, VARIABLE_LENGTH][self.below(4)],
         });
         let extras = extras.collect();
-        Arc::new(Shape {
-            record_type,
-            columns,
-            extras,
-        })
+        Arc::new(Shape { record_type, columns, extras })
     }
 
     /// An origin of either family.
@@ -142,13 +138,7 @@ impl Source {
                 _ => NOW.0 + self.below(1_000_000) as i64,
             };
             let (shape, origin) = (self.below(3), self.below(3));
-            self.fill(
-                &mut batch,
-                &shapes[shape],
-                &origins[origin],
-                count,
-                received,
-            );
+            self.fill(&mut batch, &shapes[shape], &origins[origin], count, received);
         }
         batch
     }
@@ -185,9 +175,7 @@ pub(crate) fn v4_shape() -> Arc<Shape> {
 
 /// All records of a batch.
 pub(crate) fn records(batch: &FlowBatch) -> Vec<FlowRecord> {
-    (0..batch.len())
-        .map(|row| batch.record(row).unwrap())
-        .collect()
+    (0..batch.len()).map(|row| batch.record(row).unwrap()).collect()
 }
 
 /// All records of some batch rows with who sent them.

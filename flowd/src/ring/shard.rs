@@ -74,12 +74,7 @@ impl ShardWriter {
             columns: ColumnSet::EMPTY,
             failed: None,
         });
-        Self {
-            ring,
-            shard,
-            now,
-            lanes,
-        }
+        Self { ring, shard, now, lanes }
     }
 
     /// The shard's number.
@@ -234,16 +229,9 @@ impl LaneWriter {
         let id = ring.next_block(shard, self.lane, layout.size_of(self.columns))?;
         let directory = ring.store().ring_dir();
         let path = directory.join(id.file_name());
-        let head = BlockHead {
-            id,
-            boot_id: ring.boot_id(),
-            hour: UnixMillis(now).hour(),
-            created: now,
-        };
-        let ready = self
-            .prepared
-            .take()
-            .and_then(|prepared| prepared.try_recv().ok());
+        let head =
+            BlockHead { id, boot_id: ring.boot_id(), hour: UnixMillis(now).hour(), created: now };
+        let ready = self.prepared.take().and_then(|prepared| prepared.try_recv().ok());
         let prepared = match ready {
             Some(prepared) => prepared,
             None => {
@@ -257,13 +245,7 @@ impl LaneWriter {
         let writer = BlockWriter::new(storage, Arc::clone(layout), path, columns);
         let size = writer.reserved_size();
         ring.opened(id, size);
-        Ok(OpenBlock {
-            id,
-            hour: head.hour,
-            writer,
-            size,
-            received: (now, now),
-        })
+        Ok(OpenBlock { id, hour: head.hour, writer, size, received: (now, now) })
     }
 
     fn seal(&mut self, ring: &Ring) -> Result<(), RingError> {
@@ -325,10 +307,7 @@ fn same_hour(batch: &FlowBatch, run: &Run, rows: Range<usize>, now: UnixMillis) 
         _ => &[],
     };
     let Some(&first) = times.first() else {
-        return Span {
-            rows,
-            received: (now.0, now.0),
-        };
+        return Span { rows, received: (now.0, now.0) };
     };
     let hour_start = first - first.rem_euclid(HOUR_MILLIS);
     let (mut earliest, mut latest, mut count) = (first, first, 0);
@@ -338,10 +317,7 @@ fn same_hour(batch: &FlowBatch, run: &Run, rows: Range<usize>, now: UnixMillis) 
         }
         (earliest, latest, count) = (earliest.min(time), latest.max(time), count + 1);
     }
-    Span {
-        rows: rows.start..rows.start + count,
-        received: (earliest, latest),
-    }
+    Span { rows: rows.start..rows.start + count, received: (earliest, latest) }
 }
 
 const HOUR_MILLIS: i64 = 3_600_000;

@@ -59,10 +59,7 @@ impl Store {
             result => return result,
         }
         fs::create_dir_all(path).map_err(RingError::io("make", path))?;
-        let mark = Mark {
-            format: FORMAT.to_owned(),
-            version: VERSION,
-        };
+        let mark = Mark { format: FORMAT.to_owned(), version: VERSION };
         let text = serde_json::to_string(&mark).expect("two plain fields") + "\n";
         // Renamed into place, so that a kill in between leaves no half a mark.
         let new = path.join(MARK_NEW);
@@ -83,9 +80,9 @@ impl Store {
             known: VERSION,
         };
         match serde_json::from_str::<Mark>(mark) {
-            Ok(mark) if mark.format == FORMAT && mark.version == VERSION => Ok(Self {
-                path: path.to_owned(),
-            }),
+            Ok(mark) if mark.format == FORMAT && mark.version == VERSION => {
+                Ok(Self { path: path.to_owned() })
+            }
             Ok(mark) => Err(unknown(format!("{} {}", mark.format, mark.version))),
             Err(_) => Err(unknown("an unreadable flowd.json".to_owned())),
         }
@@ -173,9 +170,7 @@ impl StoreLock {
             }
             Err(TryLockError::Error(error)) => return Err(RingError::io("lock", &lock)(error)),
         }
-        let written = file
-            .set_len(0)
-            .and_then(|()| writeln!(file, "{}", std::process::id()));
+        let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         written.map_err(RingError::io("write", &lock))?;
         Ok(Self { store, _file: file })
     }

@@ -13,10 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Set in [`Stripe::columns`] if a row has extras.
 pub(super) const HAS_EXTRAS: u64 = 1 << 63;
 
-const _: () = assert!(
-    Column::COUNT < 63,
-    "the last bit of the set says something else"
-);
+const _: () = assert!(Column::COUNT < 63, "the last bit of the set says something else");
 
 /// What a checksum covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,12 +38,7 @@ pub(super) struct Range32 {
 impl Stripe {
     /// Its words in the stripe table.
     pub(super) fn encode(&self, checksum: u64) -> [u64; STRIPE_WORDS] {
-        let Self {
-            first_row: _,
-            rows,
-            columns,
-            extras,
-        } = *self;
+        let Self { first_row: _, rows, columns, extras } = *self;
         let extras = u64::from(extras.start) << 32 | u64::from(extras.end);
         [checksum, columns, rows as u64, extras]
     }
@@ -58,10 +50,7 @@ impl Stripe {
             first_row,
             rows: rows as usize,
             columns,
-            extras: Range32 {
-                start: (extras >> 32) as u32,
-                end: extras as u32,
-            },
+            extras: Range32 { start: (extras >> 32) as u32, end: extras as u32 },
         };
         (checksum, stripe)
     }

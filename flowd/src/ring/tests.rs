@@ -25,12 +25,7 @@ fn config() -> RingConfig {
 }
 
 fn open(path: &Path, config: RingConfig) -> (Arc<Ring>, Recovery) {
-    Ring::open(
-        StoreLock::acquire(path).unwrap(),
-        config,
-        NumberFloors::default(),
-    )
-    .unwrap()
+    Ring::open(StoreLock::acquire(path).unwrap(), config, NumberFloors::default()).unwrap()
 }
 
 /// The records of all blocks, by shard and lane, in the order of their numbers.
@@ -39,10 +34,7 @@ fn stored(store: &Path) -> BTreeMap<(u16, Lane), Vec<(Arc<Origin>, FlowRecord)>>
     for (id, path) in Store::find(store).unwrap().block_files().unwrap() {
         let block = Block::open(&path).unwrap();
         assert_eq!(block.id(), id);
-        stored
-            .entry((id.shard, id.lane))
-            .or_default()
-            .extend(block_records(&block));
+        stored.entry((id.shard, id.lane)).or_default().extend(block_records(&block));
     }
     stored
 }
@@ -184,14 +176,7 @@ fn a_block_never_spans_an_hour_of_receipt() {
     let blocks = ring.store().block_files().unwrap();
     let blocks = blocks.iter().map(|(_, path)| Block::open(path).unwrap());
     let found: Vec<_> = blocks
-        .map(|block| {
-            (
-                block.id().number,
-                block.hour(),
-                block.rows(),
-                block.is_sealed(),
-            )
-        })
+        .map(|block| (block.id().number, block.hour(), block.rows(), block.is_sealed()))
         .collect();
     assert_eq!(found, [(0, HOUR - 1, 30, true), (1, HOUR, 70, false)]);
 
@@ -201,10 +186,7 @@ fn a_block_never_spans_an_hour_of_receipt() {
     let sealed = ring.sealed_blocks();
     assert_eq!(sealed.len(), 2);
     assert_eq!(sealed[0].received, (NOW.0 - 30, NOW.0 - 1));
-    assert_eq!(
-        (sealed[1].rows, sealed[1].received),
-        (70, (NOW.0, NOW.0 + 69))
-    );
+    assert_eq!((sealed[1].rows, sealed[1].received), (70, (NOW.0, NOW.0 + 69)));
     assert_eq!(ring.wakeups().try_iter().count(), 1);
 }
 
@@ -307,11 +289,7 @@ fn extras_batch(sizes: &[usize]) -> FlowBatch {
             record_type: RecordType::Flow,
             columns: ColumnSet::of(&[Column::OctetDeltaCount]),
             extras: vec![
-                ExtraSpec {
-                    enterprise: 9,
-                    id: 1,
-                    length: u16::try_from(size).unwrap(),
-                };
+                ExtraSpec { enterprise: 9, id: 1, length: u16::try_from(size).unwrap() };
                 2
             ],
         })
@@ -352,10 +330,7 @@ fn a_record_larger_than_a_block_is_counted_and_the_rest_goes_on() {
 #[test]
 fn a_full_dictionary_begins_a_new_block() {
     let dir = tempfile::tempdir().unwrap();
-    let config = RingConfig {
-        block_dictionary_size_max: 1_000,
-        ..config()
-    };
+    let config = RingConfig { block_dictionary_size_max: 1_000, ..config() };
     let (ring, _) = open(dir.path(), config);
     let mut writer = ring.writer(0, NOW).unwrap();
     let batch = extras_batch(&(0..100).collect::<Vec<_>>());
@@ -365,12 +340,7 @@ fn a_full_dictionary_begins_a_new_block() {
 }
 
 fn small_config(when_full: WhenFull) -> RingConfig {
-    RingConfig {
-        ring_size_max: 150_000,
-        backlog_size_max: 150_000,
-        when_full,
-        ..config()
-    }
+    RingConfig { ring_size_max: 150_000, backlog_size_max: 150_000, when_full, ..config() }
 }
 
 #[test]
@@ -387,10 +357,7 @@ fn a_full_ring_refuses_new_records_if_asked() {
         dropped += outcome.dropped;
     }
     assert!(appended > 0 && dropped > 0);
-    assert_eq!(
-        (ring.appended().value(), ring.drops().total()),
-        (appended, dropped)
-    );
+    assert_eq!((ring.appended().value(), ring.drops().total()), (appended, dropped));
     assert_eq!(ring.drops().value(RingDrop::Full), dropped);
     assert_eq!(stored(dir.path())[&(0, Lane::Ipv4)].len() as u64, appended);
     assert_eq!(ring.take_lost(), []);
@@ -400,10 +367,7 @@ fn a_full_ring_refuses_new_records_if_asked() {
     let ids: Vec<_> = ring.sealed_blocks().iter().map(|block| block.id).collect();
     ring.claim(&ids);
     ring.free(&ids).unwrap();
-    assert_eq!(
-        writer.append(&v4_batch(&mut Source(7), 200, NOW.0)).rows,
-        200
-    );
+    assert_eq!(writer.append(&v4_batch(&mut Source(7), 200, NOW.0)).rows, 200);
 }
 
 #[test]
@@ -425,10 +389,7 @@ fn a_full_ring_drops_its_oldest_blocks_and_says_which() {
     let first = ring.store().block_files().unwrap()[0].0.number;
     let lost = ring.take_lost();
     assert_eq!(lost.len(), 1);
-    assert_eq!(
-        (lost[0].blocks, lost[0].rows),
-        (Some((0, first - 1)), overrun)
-    );
+    assert_eq!((lost[0].blocks, lost[0].rows), (Some((0, first - 1)), overrun));
     assert_eq!(lost[0].received.0, NOW.0);
     ring.return_lost(lost.clone());
     assert_eq!(ring.take_lost(), lost);
@@ -456,13 +417,7 @@ fn a_claimed_block_is_not_dropped() {
 fn a_reader_beside_the_writer_sees_a_growing_prefix() {
     const ROWS: u64 = 200_000;
     let dir = tempfile::tempdir().unwrap();
-    let (ring, _) = open(
-        dir.path(),
-        RingConfig {
-            block_rows: 4_096,
-            ..config()
-        },
-    );
+    let (ring, _) = open(dir.path(), RingConfig { block_rows: 4_096, ..config() });
     let mut writer = ring.writer(0, NOW).unwrap();
     std::thread::scope(|scope| {
         let store = dir.path();
@@ -511,9 +466,7 @@ pub(super) fn counted_rows(store: &Path) -> u64 {
     let mut next = 0;
     let mut blocks = Store::find(store).unwrap().block_files().unwrap();
     // Blocks that were made during the listing may be listed without those before them.
-    let gap = (0u64..)
-        .zip(&blocks)
-        .position(|(number, (id, _))| id.number != number);
+    let gap = (0u64..).zip(&blocks).position(|(number, (id, _))| id.number != number);
     blocks.truncate(gap.unwrap_or(blocks.len()));
     for (_, path) in blocks {
         let block = Block::open(&path).unwrap();
@@ -540,10 +493,7 @@ pub(super) fn counted_rows(store: &Path) -> u64 {
 /// Makes a block file look as if another boot had written it.
 fn change_boot(path: &Path) {
     let block = Block::open(path).unwrap();
-    let head = layout::BlockHead {
-        boot_id: [9; 16],
-        ..*block.head()
-    };
+    let head = layout::BlockHead { boot_id: [9; 16], ..*block.head() };
     let mut bytes = fs::read(path).unwrap();
     bytes[..layout::HEAD_SIZE].copy_from_slice(&block.layout().encode_head(&head));
     fs::write(path, bytes).unwrap();
@@ -567,16 +517,9 @@ fn after_a_power_cut_only_whole_stripes_are_trusted() {
     source.fill(&mut batch, &shape, &origin, 250, NOW.0);
     writer.append(&batch);
     let cut = copy_store(dir.path());
-    let (id, path) = Store::find(cut.path())
-        .unwrap()
-        .block_files()
-        .unwrap()
-        .swap_remove(0);
+    let (id, path) = Store::find(cut.path()).unwrap().block_files().unwrap().swap_remove(0);
     let block = Block::open(&path).unwrap();
-    let area = *block
-        .layout()
-        .column(Column::CollectionTimeMilliseconds)
-        .unwrap();
+    let area = *block.layout().column(Column::CollectionTimeMilliseconds).unwrap();
     change_boot(&path);
     // A row of the third stripe of 32; the last 26 rows never got a checksum.
     change_byte(&path, area.start + 70 * 8);
@@ -584,10 +527,7 @@ fn after_a_power_cut_only_whole_stripes_are_trusted() {
     assert_eq!(recovery.rows, 192);
     assert_eq!(recovery.lost.len(), 1);
     let lost = &recovery.lost[0];
-    assert_eq!(
-        (lost.reason, lost.rows, lost.blocks),
-        (RingDrop::Torn, 58, None)
-    );
+    assert_eq!((lost.reason, lost.rows, lost.blocks), (RingDrop::Torn, 58, None));
     assert_eq!(ring.drops().value(RingDrop::Torn), 58);
     assert_eq!(ring.take_lost(), recovery.lost);
     let mut expected = sent_records(&batch);
@@ -607,11 +547,7 @@ fn a_sealed_block_of_another_boot_is_trusted_if_it_holds() {
     writer.append(&v4_batch(&mut Source(13), 50, NOW.0));
     writer.seal_all().unwrap();
     let copy = copy_store(dir.path());
-    let (_, path) = Store::find(copy.path())
-        .unwrap()
-        .block_files()
-        .unwrap()
-        .swap_remove(0);
+    let (_, path) = Store::find(copy.path()).unwrap().block_files().unwrap().swap_remove(0);
     change_boot(&path);
     let (_, recovery) = open(copy.path(), config());
     assert_eq!((recovery.rows, recovery.lost.len()), (50, 0));
@@ -624,11 +560,7 @@ fn a_block_of_which_nothing_holds_is_a_gap() {
     let mut writer = ring.writer(0, NOW).unwrap();
     writer.append(&v4_batch(&mut Source(14), 20, NOW.0));
     let copy = copy_store(dir.path());
-    let (_, path) = Store::find(copy.path())
-        .unwrap()
-        .block_files()
-        .unwrap()
-        .swap_remove(0);
+    let (_, path) = Store::find(copy.path()).unwrap().block_files().unwrap().swap_remove(0);
     change_boot(&path);
     let (ring, recovery) = open(copy.path(), config());
     assert_eq!((recovery.rows, recovery.blocks), (0, 0));
@@ -669,11 +601,7 @@ fn busy_shards_find_their_next_block_prepared() {
         assert_eq!(writer.append(&batch).rows, 100);
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
-    assert!(
-        ring.unprepared().value() < 30,
-        "{}",
-        ring.unprepared().value()
-    );
+    assert!(ring.unprepared().value() < 30, "{}", ring.unprepared().value());
     writer.seal_all().unwrap();
     drop(writer);
     drop(ring);

@@ -49,11 +49,7 @@ struct Growing {
 
 impl Growing {
     const fn by(reserve_size: usize) -> Self {
-        Self {
-            end: 0,
-            reserved: 0,
-            reserve_size,
-        }
+        Self { end: 0, reserved: 0, reserve_size }
     }
 }
 
@@ -249,11 +245,7 @@ impl<W: WriteStorage> BlockWriter<W> {
             reserved = end.next_multiple_of(now.reserve_size).min(area.items);
             self.reserve(area.start + now.reserved..area.start + reserved)?;
         }
-        Ok(Some(Growing {
-            end,
-            reserved,
-            ..now
-        }))
+        Ok(Some(Growing { end, reserved, ..now }))
     }
 
     /// Copies the extras of as many rows as the heap has room for, and says how many.
@@ -273,14 +265,11 @@ impl<W: WriteStorage> BlockWriter<W> {
             return Ok(0);
         };
         let base = u32::try_from(self.extras.end).expect("the heap is below 4 GiB");
-        self.offsets[..count]
-            .iter_mut()
-            .for_each(|offset| *offset += base);
+        self.offsets[..count].iter_mut().for_each(|offset| *offset += base);
         let bytes = &batch.extras_from(rows.start)[..size];
         self.storage.write(&area, self.extras.end, bytes);
         let offsets = bytemuck::cast_slice(&self.offsets[..count]);
-        self.storage
-            .write(&self.layout.extras_offsets, self.rows, offsets);
+        self.storage.write(&self.layout.extras_offsets, self.rows, offsets);
         self.extras = grown;
         Ok(count)
     }
@@ -298,14 +287,10 @@ impl<W: WriteStorage> BlockWriter<W> {
             let values = batch.column(column).bytes(rows.clone());
             self.storage.write(area, self.rows, values);
         }
-        for (id, area) in [
-            (shape_id, &layout.shape_ids),
-            (origin_id, &layout.origin_ids),
-        ] {
+        for (id, area) in [(shape_id, &layout.shape_ids), (origin_id, &layout.origin_ids)] {
             self.ids.clear();
             self.ids.resize(rows.len(), id);
-            self.storage
-                .write(area, self.rows, bytemuck::cast_slice(&self.ids));
+            self.storage.write(area, self.rows, bytemuck::cast_slice(&self.ids));
         }
         self.columns_used = self.columns_used.union(shape.columns);
         self.stripe_columns |= shape.columns.to_bits();
@@ -337,15 +322,10 @@ impl<W: WriteStorage> BlockWriter<W> {
             first_row,
             rows: rows_end - first_row,
             columns: self.stripe_columns,
-            extras: Range32 {
-                start: offset(self.stripe_extras),
-                end: offset(self.extras.end),
-            },
+            extras: Range32 { start: offset(self.stripe_extras), end: offset(self.extras.end) },
         };
         let checksum = stripe
-            .checksum(&self.layout, |area, items| {
-                Some(self.storage.written(area, items))
-            })
+            .checksum(&self.layout, |area, items| Some(self.storage.written(area, items)))
             .expect("the writer wrote all of it");
         let first_word = Layout::stripe_word(index);
         for (word, value) in (first_word..).zip(stripe.encode(checksum)) {
@@ -367,11 +347,7 @@ impl<W: WriteStorage> BlockWriter<W> {
         let mut unused: Vec<Range<usize>> = Vec::new();
         for column in self.columns.iter() {
             let area = layout.column(column).expect("new blocks have all columns");
-            let rows = if self.columns_used.contains(column) {
-                self.rows
-            } else {
-                0
-            };
+            let rows = if self.columns_used.contains(column) { self.rows } else { 0 };
             unused.push(rest(area, rows, rows_max));
         }
         if self.ids_reserved {
@@ -381,10 +357,7 @@ impl<W: WriteStorage> BlockWriter<W> {
         if self.offsets_reserved {
             unused.push(rest(&layout.extras_offsets, self.rows, rows_max));
         }
-        for (area, heap) in [
-            (&layout.dictionary, self.dictionary),
-            (&layout.extras, self.extras),
-        ] {
+        for (area, heap) in [(&layout.dictionary, self.dictionary), (&layout.extras, self.extras)] {
             unused.push(rest(area, heap.end, heap.reserved));
         }
         for range in unused.into_iter().filter(|range| !range.is_empty()) {

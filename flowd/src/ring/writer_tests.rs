@@ -63,11 +63,7 @@ impl WriteStorage for Disk {
 fn block(room: usize) -> (BlockWriter<Disk>, HeapReader) {
     let layout = Arc::new(Layout::new(FORMAT));
     let head = BlockHead {
-        id: BlockId {
-            shard: 0,
-            lane: Lane::Ipv4,
-            number: 0,
-        },
+        id: BlockId { shard: 0, lane: Lane::Ipv4, number: 0 },
         boot_id: [1; 16],
         hour: NOW.hour(),
         created: NOW.0,
@@ -110,11 +106,7 @@ fn a_full_disk_refuses_rows_and_keeps_what_is_there() {
 
     // An extras heap that it has no room for.
     let mut longer = Shape::clone(&v4);
-    longer.extras.push(ExtraSpec {
-        enterprise: 9,
-        id: 1,
-        length: 4,
-    });
+    longer.extras.push(ExtraSpec { enterprise: 9, id: 1, length: 4 });
     let long = rows(&Arc::new(longer), 20);
     let error = writer.append(&long, &long.runs()[0], 0..20).unwrap_err();
     assert!(matches!(error, RingError::NoSpace(_)), "{error}");
@@ -133,14 +125,8 @@ fn a_full_disk_refuses_rows_and_keeps_what_is_there() {
 fn a_full_block_takes_no_more_and_seals_whole() {
     let (mut writer, reader) = block(usize::MAX);
     let batch = rows(&v4_shape(), 101);
-    assert_eq!(
-        writer.append(&batch, &batch.runs()[0], 0..101).unwrap(),
-        100
-    );
-    assert_eq!(
-        writer.append(&batch, &batch.runs()[0], 100..101).unwrap(),
-        0
-    );
+    assert_eq!(writer.append(&batch, &batch.runs()[0], 0..101).unwrap(), 100);
+    assert_eq!(writer.append(&batch, &batch.runs()[0], 100..101).unwrap(), 0);
     let stripes = read(&reader).stripes();
     // 100 rows are six stripes of 16 and one of 4.
     assert_eq!(stripes.len(), 7);
@@ -155,13 +141,7 @@ fn an_open_stripe_does_not_hold_until_it_is_sealed() {
     let (mut writer, reader) = block(usize::MAX);
     let batch = rows(&v4_shape(), 20);
     writer.append(&batch, &batch.runs()[0], 0..20).unwrap();
-    let holds = |block: Block| {
-        block
-            .stripes()
-            .iter()
-            .map(|stripe| stripe.1)
-            .collect::<Vec<_>>()
-    };
+    let holds = |block: Block| block.stripes().iter().map(|stripe| stripe.1).collect::<Vec<_>>();
     assert_eq!(holds(read(&reader)), [true, false]);
     let (word, words) = read(&reader).last_stripe().unwrap();
     writer.seal().unwrap();

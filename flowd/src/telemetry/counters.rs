@@ -89,10 +89,7 @@ pub struct Drops<R> {
 impl<R: Reason> Default for Drops<R> {
     fn default() -> Self {
         let counts = R::ALL.iter().map(|_| Counter::new()).collect();
-        Self {
-            counts,
-            reason: std::marker::PhantomData,
-        }
+        Self { counts, reason: std::marker::PhantomData }
     }
 }
 

@@ -27,19 +27,12 @@ impl Throttle {
     /// At most one line every `interval`.
     #[must_use]
     pub const fn new(interval: Duration) -> Self {
-        Self {
-            interval,
-            last: None,
-            suppressed: 0,
-        }
+        Self { interval, last: None, suppressed: 0 }
     }
 
     /// May a line be written now? If so, how many were held back since the last.
     pub fn pass(&mut self, now: Instant) -> Option<u64> {
-        if self
-            .last
-            .is_some_and(|last| now.duration_since(last) < self.interval)
-        {
+        if self.last.is_some_and(|last| now.duration_since(last) < self.interval) {
             self.suppressed += 1;
             return None;
         }

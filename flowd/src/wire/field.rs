@@ -14,11 +14,7 @@ impl TemplateId {
     /// A template's number, unless it is reserved.
     #[must_use]
     pub const fn new(raw: u16) -> Option<Self> {
-        if raw >= Self::FIRST.0 {
-            Some(Self(raw))
-        } else {
-            None
-        }
+        if raw >= Self::FIRST.0 { Some(Self(raw)) } else { None }
     }
 
     /// The number on the wire.

@@ -46,10 +46,8 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// If fewer are left; nothing is taken then.
     pub fn take(&mut self, size: usize) -> Result<&'a [u8], WireError> {
-        let (taken, rest) = self
-            .bytes
-            .split_at_checked(size)
-            .ok_or_else(|| self.truncated(size))?;
+        let (taken, rest) =
+            self.bytes.split_at_checked(size).ok_or_else(|| self.truncated(size))?;
         self.bytes = rest;
         Ok(taken)
     }
@@ -59,10 +57,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// If fewer are left; nothing is taken then.
     pub fn take_array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
-        let (taken, rest) = self
-            .bytes
-            .split_first_chunk()
-            .ok_or_else(|| self.truncated(N))?;
+        let (taken, rest) = self.bytes.split_first_chunk().ok_or_else(|| self.truncated(N))?;
         self.bytes = rest;
         Ok(*taken)
     }
@@ -108,10 +103,7 @@ impl<'a> Reader<'a> {
     }
 
     const fn truncated(&self, needed: usize) -> WireError {
-        WireError::Truncated {
-            needed,
-            left: self.bytes.len(),
-        }
+        WireError::Truncated { needed, left: self.bytes.len() }
     }
 }
 
@@ -133,10 +125,7 @@ mod tests {
     #[test]
     fn takes_nothing_when_too_little_is_left() {
         let mut reader = Reader::new(&[1, 2, 3]);
-        assert_eq!(
-            reader.u32(),
-            Err(WireError::Truncated { needed: 4, left: 3 })
-        );
+        assert_eq!(reader.u32(), Err(WireError::Truncated { needed: 4, left: 3 }));
         assert!(reader.sub(4).is_err());
         assert_eq!(reader.rest(), [1, 2, 3]);
         let mut sub = reader.sub(2).unwrap();

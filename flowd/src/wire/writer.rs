@@ -28,9 +28,7 @@ impl Writer {
     /// An empty writer with memory for `size` octets.
     #[must_use]
     pub fn with_capacity(size: usize) -> Self {
-        Self {
-            bytes: Vec::with_capacity(size),
-        }
+        Self { bytes: Vec::with_capacity(size) }
     }
 
     /// Octets written so far.

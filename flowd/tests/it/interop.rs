@@ -224,6 +224,8 @@ fn write_capture(path: &PathBuf, datagrams: &[Vec<u8>]) {
 /// softflowd reads a capture and exports NetFlow v9 to this port.
 fn softflowd(capture: &str, port: u16, folder: &Path) {
     end_of(Command::new(SOFTFLOWD).args([
+        "-d",
+        "-a",
         "-r",
         capture,
         "-n",

@@ -22,10 +22,7 @@ pub fn coverage_text(coverage: &Coverage) -> String {
     }
     let gaps = coverage.gaps.iter().map(|gap| {
         let reason = Visible(&gap.reason);
-        format!(
-            "{} records of {} to {} ({reason})",
-            gap.records, gap.since, gap.until
-        )
+        format!("{} records of {} to {} ({reason})", gap.records, gap.since, gap.until)
     });
     parts.extend(listed("missing", gaps));
     let losses = coverage.losses.iter().map(|loss| {
@@ -64,11 +61,7 @@ fn listed(title: &str, entries: impl ExactSizeIterator<Item = String>) -> Option
 pub fn coverage_json(coverage: &Coverage) -> String {
     let mut parts = Vec::new();
     if let Some((since, until)) = coverage.span {
-        parts.push(format!(
-            "\"since\":{},\"until\":{}",
-            time(since),
-            time(until)
-        ));
+        parts.push(format!("\"since\":{},\"until\":{}", time(since), time(until)));
     }
     let gaps = coverage.gaps.iter().map(|gap| {
         format!(

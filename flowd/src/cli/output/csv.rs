@@ -32,18 +32,11 @@ impl Csv {
                 (names.map(str::to_owned).collect(), true)
             }
             Columns::Fixed(headings) => {
-                let names = headings
-                    .iter()
-                    .flat_map(|heading| heading.names.iter().cloned());
+                let names = headings.iter().flat_map(|heading| heading.names.iter().cloned());
                 (names.collect(), false)
             }
         };
-        Self {
-            names,
-            has_elements,
-            wrote_header: false,
-            cell: String::new(),
-        }
+        Self { names, has_elements, wrote_header: false, cell: String::new() }
     }
 
     pub(super) fn row(
@@ -84,11 +77,7 @@ impl Csv {
 
     fn elements(&self, row: &[(&str, Value<'_>)], writer: &mut impl Write) -> io::Result<()> {
         let is_known = |name: &str| self.names.iter().any(|known| known == name);
-        let others: Vec<_> = row
-            .iter()
-            .filter(|(name, _)| !is_known(name))
-            .copied()
-            .collect();
+        let others: Vec<_> = row.iter().filter(|(name, _)| !is_known(name)).copied().collect();
         if others.is_empty() {
             return Ok(());
         }

@@ -77,10 +77,7 @@ impl Style {
     /// Headings and colour for a terminal, neither into a pipe.
     #[must_use]
     pub const fn of_output(is_terminal: bool) -> Self {
-        Self {
-            headings: is_terminal,
-            colour: is_terminal,
-        }
+        Self { headings: is_terminal, colour: is_terminal }
     }
 }
 

@@ -33,30 +33,17 @@ impl RecordRows {
             row.push(("recordType", Value::Text(record.record_type.name())));
         }
         for column in record.present.iter() {
-            row.extend(
-                record
-                    .value(column)
-                    .map(|value| (column.name(), shown(column, value))),
-            );
+            row.extend(record.value(column).map(|value| (column.name(), shown(column, value))));
         }
         drop_zero_twins(&mut row);
         if let Some(origin) = origin {
             row.push(match origin.address {
-                IpAddr::V4(_) => (
-                    Provenance::ExporterIpv4.name(),
-                    Value::Address(origin.address),
-                ),
-                IpAddr::V6(_) => (
-                    Provenance::ExporterIpv6.name(),
-                    Value::Address(origin.address),
-                ),
+                IpAddr::V4(_) => (Provenance::ExporterIpv4.name(), Value::Address(origin.address)),
+                IpAddr::V6(_) => (Provenance::ExporterIpv6.name(), Value::Address(origin.address)),
             });
             let domain = Value::Unsigned(u64::from(origin.domain.0));
             row.push((Provenance::ObservationDomain.name(), domain));
-            row.push((
-                Provenance::ExportProtocol.name(),
-                Value::Text(origin.protocol.name()),
-            ));
+            row.push((Provenance::ExportProtocol.name(), Value::Text(origin.protocol.name())));
         }
         for (extra, name) in record.extras.iter().zip(&self.names) {
             let element_type = ie::element_type(extra.spec.enterprise, extra.spec.id);
@@ -73,20 +60,13 @@ impl RecordRows {
         }
         self.columns = record.present;
         self.specs = specs.collect();
-        let present = record
-            .present
-            .iter()
-            .map(|column| (column.name().to_owned(), 1));
+        let present = record.present.iter().map(|column| (column.name().to_owned(), 1));
         let mut counts: HashMap<String, u32> = present.collect();
         let mut name = |spec: &ExtraSpec| {
             let name = ie::display_name(spec.enterprise, spec.id);
             let count = counts.entry(name.clone()).or_insert(0);
             *count += 1;
-            if *count == 1 {
-                name
-            } else {
-                format!("{name}#{count}")
-            }
+            if *count == 1 { name } else { format!("{name}#{count}") }
         };
         self.names = self.specs.iter().map(&mut name).collect();
     }

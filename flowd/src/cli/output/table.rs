@@ -72,11 +72,7 @@ impl Table {
             }
         };
         let is_headed = |title: &str| {
-            if style.headings {
-                title.chars().count()
-            } else {
-                0
-            }
+            if style.headings { title.chars().count() } else { 0 }
         };
         Self {
             widths: titles.iter().map(|(title, _)| is_headed(title)).collect(),
@@ -110,9 +106,7 @@ impl Table {
     fn line(&self, row: &[(&str, Value<'_>)]) -> Line {
         match &self.layout {
             Layout::Records if row.first().is_some_and(|(name, _)| *name == "recordType") => {
-                let words = row
-                    .iter()
-                    .map(|(name, value)| format!("{name}={}", Visible(value)));
+                let words = row.iter().map(|(name, value)| format!("{name}={}", Visible(value)));
                 Line::Words(words.collect::<Vec<_>>().join(" "))
             }
             Layout::Records => Line::Cells(record_cells(row)),
@@ -148,8 +142,7 @@ impl Table {
                 writeln!(writer, "{text}")?;
             }
         }
-        held.iter()
-            .try_for_each(|line| self.write_line(line, writer))
+        held.iter().try_for_each(|line| self.write_line(line, writer))
     }
 
     fn write_line(&self, line: &Line, writer: &mut impl Write) -> io::Result<()> {
@@ -196,13 +189,8 @@ fn record_cells(row: &[(&str, Value<'_>)]) -> Vec<String> {
         let sum = both.into_iter().flatten().reduce(u64::saturating_add);
         sum.map_or_else(String::new, scaled)
     };
-    let (start, end) = (
-        time(Column::FlowStartMilliseconds),
-        time(Column::FlowEndMilliseconds),
-    );
-    let shown_start = start
-        .or(end)
-        .or_else(|| time(Column::CollectionTimeMilliseconds));
+    let (start, end) = (time(Column::FlowStartMilliseconds), time(Column::FlowEndMilliseconds));
+    let shown_start = start.or(end).or_else(|| time(Column::CollectionTimeMilliseconds));
     let duration = start.zip(end).map(|(start, end)| end.saturating_sub(start));
     let address = |ipv4, ipv6| value(ipv4).or_else(|| value(ipv6));
     let source = endpoint(
@@ -212,10 +200,7 @@ fn record_cells(row: &[(&str, Value<'_>)]) -> Vec<String> {
     let icmp = number(Column::IcmpTypeCodeIpv4).or_else(|| number(Column::IcmpTypeCodeIpv6));
     let icmp = icmp.filter(|_| matches!(number(Column::ProtocolIdentifier), Some(1 | 58)));
     let destination = endpoint(
-        address(
-            Column::DestinationIpv4Address,
-            Column::DestinationIpv6Address,
-        ),
+        address(Column::DestinationIpv4Address, Column::DestinationIpv6Address),
         number(Column::DestinationTransportPort)
             .map(|port| port.to_string())
             // nfdump writes the type and code of ICMP where ports stand.
@@ -274,11 +259,7 @@ fn align(name: &str) -> Align {
         let is_worded = matches!(column, Column::ProtocolIdentifier | Column::TcpControlBits);
         matches!(column.kind(), U8 | U16 | U32 | U64) && !is_worded
     });
-    if is_number || name == "deltaFlowCount" || name == "port" {
-        Align::Right
-    } else {
-        Align::Left
-    }
+    if is_number || name == "deltaFlowCount" || name == "port" { Align::Right } else { Align::Left }
 }
 
 fn date(millis: i64) -> String {

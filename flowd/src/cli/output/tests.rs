@@ -9,10 +9,7 @@ use crate::model::{
 use crate::query::{Coverage, ExporterLoss, Gap, SampledExporter};
 use std::net::IpAddr;
 
-const STYLE: Style = Style {
-    headings: true,
-    colour: false,
-};
+const STYLE: Style = Style { headings: true, colour: false };
 
 fn tcp() -> FlowRecord {
     let mut record = FlowRecord {
@@ -46,14 +43,7 @@ fn tcp() -> FlowRecord {
 }
 
 fn extra(enterprise: u32, id: u16, value: &[u8]) -> Extra {
-    Extra {
-        spec: ExtraSpec {
-            enterprise,
-            id,
-            length: VARIABLE_LENGTH,
-        },
-        value: value.to_vec(),
-    }
+    Extra { spec: ExtraSpec { enterprise, id, length: VARIABLE_LENGTH }, value: value.to_vec() }
 }
 
 fn records() -> Vec<FlowRecord> {
@@ -82,10 +72,7 @@ fn records() -> Vec<FlowRecord> {
     icmp.octet_delta_count = 84;
     icmp.packet_delta_count = 1;
 
-    let mut odd = FlowRecord {
-        protocol_identifier: 200,
-        ..FlowRecord::default()
-    };
+    let mut odd = FlowRecord { protocol_identifier: 200, ..FlowRecord::default() };
     odd.present.insert(Column::ProtocolIdentifier);
     odd.present.insert(Column::OctetDeltaCount);
     odd.set_source_address(IpAddr::from([0, 0, 0, 0]));
@@ -97,11 +84,8 @@ fn records() -> Vec<FlowRecord> {
         extra(424_242, 2, b""),
     ];
 
-    let mut options = FlowRecord {
-        record_type: RecordType::Options,
-        sampler_id: 3,
-        ..FlowRecord::default()
-    };
+    let mut options =
+        FlowRecord { record_type: RecordType::Options, sampler_id: 3, ..FlowRecord::default() };
     options.present.insert(Column::SamplerId);
     options.extras = vec![extra(0, 65_000, &[1])];
     vec![tcp(), ipv6, icmp, odd, options]
@@ -111,8 +95,7 @@ fn printed(format: Format, style: Style, origin: Option<&Origin>) -> String {
     let mut printer = Printer::new(format, &Columns::Records, style, Vec::new());
     let mut rows = RecordRows::default();
     for record in records() {
-        rows.with_row(&record, origin, |row| printer.row(row))
-            .unwrap();
+        rows.with_row(&record, origin, |row| printer.row(row)).unwrap();
     }
     String::from_utf8(printer.finish().unwrap()).unwrap()
 }
@@ -134,12 +117,7 @@ fn records_as_json_say_where_they_came_from() {
         domain: ObservationDomainId(7),
         protocol: Protocol::Ipfix,
     };
-    insta::assert_snapshot!(
-        printed(Format::Json, STYLE, Some(&origin))
-            .lines()
-            .nth(3)
-            .unwrap()
-    );
+    insta::assert_snapshot!(printed(Format::Json, STYLE, Some(&origin)).lines().nth(3).unwrap());
 }
 
 #[test]
@@ -237,10 +215,7 @@ fn every_kind_of_value_has_its_form_in_json() {
         ("address", Value::Address("2001:db8::".parse().unwrap())),
         ("mac", Value::Mac([0, 1, 2, 0xa, 0xb, 0xff])),
         ("octets", Value::Octets(&[0, 0xab])),
-        (
-            "text",
-            Value::Text("a \"b\" \\ \u{1b}[0m\n\u{9b}\u{202e} ä"),
-        ),
+        ("text", Value::Text("a \"b\" \\ \u{1b}[0m\n\u{9b}\u{202e} ä")),
         ("time", Value::Millis(-1)),
     ];
     let mut printer = Printer::new(Format::Json, &Columns::Records, STYLE, Vec::new());
@@ -258,10 +233,7 @@ fn hostile_text_is_quoted_in_csv_and_harmless_in_tables() {
         ("exportProtocol", Value::Text("a,\"b\"\u{1b}[2J")),
         ("35632:999", Value::Text("x\"\u{1b}]0;title\u{7}")),
     ];
-    let heading = Heading {
-        label: "via".to_owned(),
-        names: vec!["exportProtocol".to_owned()],
-    };
+    let heading = Heading { label: "via".to_owned(), names: vec!["exportProtocol".to_owned()] };
     let mut shown = Vec::new();
     for (format, columns) in [
         (Format::Csv, Columns::Records),
@@ -309,9 +281,7 @@ fn coverage_names_what_is_missing() {
             records: 1_234,
             reason: "backlog\u{1b}Full".to_owned(),
         }],
-        losses: (1..8)
-            .map(|index| loss(index, u64::from(index) % 2))
-            .collect(),
+        losses: (1..8).map(|index| loss(index, u64::from(index) % 2)).collect(),
         sampling: vec![SampledExporter {
             address: "2001:db8::9".parse().unwrap(),
             domain: ObservationDomainId(0),

@@ -64,4 +64,3 @@ fn tell_ready(plan: &Plan, ready: &Ready) {
         say(format_args!("lost {} records of shard {}: {:?}", lost.rows, lost.shard, lost.reason));
     }
 }
-

@@ -9,10 +9,13 @@ use anyhow::{Context, Result};
 /// `flowd decode`.
 pub(in crate::cli) fn decode(arguments: &Decode) -> Result<Outcome> {
     let mut printer = RecordPrinter::new(arguments.output);
-    let decoded = app::decode::run(&arguments.file, &mut |record, origin| printer.print(record, Some(origin)));
+    let decoded = app::decode::run(&arguments.file, &mut |record, origin| {
+        printer.print(record, Some(origin))
+    });
     printer.finish().context("print records")?;
     let statistics = decoded?;
-    let drops = statistics.drops.iter().map(|(reason, count)| format!("{count} datagrams {reason}"));
+    let drops =
+        statistics.drops.iter().map(|(reason, count)| format!("{count} datagrams {reason}"));
     let set_drops =
         statistics.set_drops.iter().map(|(reason, count)| format!("{count} data sets {reason}"));
     let mut undecoded: Vec<String> = drops.chain(set_drops).collect();
@@ -24,4 +27,3 @@ pub(in crate::cli) fn decode(arguments: &Decode) -> Result<Outcome> {
     }
     Ok(Outcome::Done)
 }
-

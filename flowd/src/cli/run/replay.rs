@@ -29,9 +29,7 @@ pub(in crate::cli) fn replay(arguments: &Replay) -> Result<Outcome> {
         ensure!(speed.is_finite() && speed > 0.0, "--speed: {speed} is not a speed; write 1 or 10");
     }
     let report = match (&arguments.store, arguments.output) {
-        (Some(path), _) => {
-            app::replay::run(&plan, Target::Store(path.clone()))?
-        }
+        (Some(path), _) => app::replay::run(&plan, Target::Store(path.clone()))?,
         (None, Some(output)) => print_replay(&plan, output)?,
         (None, None) if arguments.collector.is_empty() => {
             bail!("where to? write --collector udp://HOST:PORT, --store DIR, or -o json")
@@ -63,7 +61,8 @@ fn tell_replay(arguments: &Replay, report: Report) -> Result<Outcome> {
     if !quiet {
         let refusals: Vec<String> =
             meter.refusals().map(|(reason, count)| format!("{} {count}", reason.name())).collect();
-        let refused = if refusals.is_empty() { String::new() } else { format!(" ({})", refusals.join(", ")) };
+        let refused =
+            if refusals.is_empty() { String::new() } else { format!(" ({})", refusals.join(", ")) };
         say(format_args!(
             "read {} packets: {} accounted to {} records, {} refused{refused}",
             meter.packets_seen,
@@ -84,13 +83,19 @@ fn tell_replay(arguments: &Replay, report: Report) -> Result<Outcome> {
             totals.records, totals.packets, totals.octets, collector.messages, collector.address,
         ));
         for (reason, totals) in &collector.not_sent {
-            not_sent.push(format!("{} records to udp://{} ({reason})", totals.records, collector.address));
+            not_sent.push(format!(
+                "{} records to udp://{} ({reason})",
+                totals.records, collector.address
+            ));
         }
     }
     if let Some(damage) = damage {
         return Err(damage);
     }
-    ensure!(not_sent.is_empty(), "not sent: {}; is a collector listening there?", not_sent.join(", "));
+    ensure!(
+        not_sent.is_empty(),
+        "not sent: {}; is a collector listening there?",
+        not_sent.join(", ")
+    );
     Ok(Outcome::Done)
 }
-

@@ -161,24 +161,13 @@ impl CaptureError {
             [0xfd, b'7', b'z', b'X', b'Z', ..] => compressed("xz", "unxz -k FILE"),
             [b'B', b'Z', b'h', ..] => compressed("bzip2", "bunzip2 -k FILE"),
             [0x04, 0x22, 0x4d, 0x18, ..] => compressed("lz4", "unlz4 FILE"),
-            &[a, b, c, d, ..] => Self::UnknownFormat {
-                magic: u32::from_be_bytes([a, b, c, d]),
-            },
-            short => Self::damaged(
-                0,
-                Damage::HeaderCut {
-                    size: 4,
-                    left: short.len(),
-                },
-            ),
+            &[a, b, c, d, ..] => Self::UnknownFormat { magic: u32::from_be_bytes([a, b, c, d]) },
+            short => Self::damaged(0, Damage::HeaderCut { size: 4, left: short.len() }),
         }
     }
 
     /// Damage at a place.
     pub(super) fn damaged(offset: usize, damage: Damage) -> Self {
-        Self::Damaged {
-            offset: u64::try_from(offset).unwrap_or(u64::MAX),
-            damage,
-        }
+        Self::Damaged { offset: u64::try_from(offset).unwrap_or(u64::MAX), damage }
     }
 }

@@ -14,15 +14,10 @@ pub(super) struct Mapping(Mmap);
 impl Mapping {
     /// Opens a file and maps the octets that it has now.
     pub(super) fn open(path: &Path) -> Result<Self, CaptureError> {
-        let unreadable = |source| CaptureError::Open {
-            path: path.to_owned(),
-            source,
-        };
+        let unreadable = |source| CaptureError::Open { path: path.to_owned(), source };
         // Asked before it is opened: opening a pipe waits for its writer.
         if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
-            return Err(CaptureError::NotAFile {
-                path: path.to_owned(),
-            });
+            return Err(CaptureError::NotAFile { path: path.to_owned() });
         }
         let file = File::open(path).map_err(unreadable)?;
         // SAFETY: the mapping is read-only and private. Nothing in flowd writes to a capture.

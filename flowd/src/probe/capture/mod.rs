@@ -97,9 +97,7 @@ impl<'a> Packets<'a> {
         } else {
             return Err(CaptureError::unknown_format(bytes));
         };
-        Ok(Self {
-            reader: Some(reader),
-        })
+        Ok(Self { reader: Some(reader) })
     }
 }
 

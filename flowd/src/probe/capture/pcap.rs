@@ -55,32 +55,10 @@ impl<'a> PcapReader<'a> {
         let Some((order, nanos_per_fraction, header_size)) = magic_meaning(magic) else {
             return Ok(None);
         };
-        let Some(
-            [
-                _,
-                _,
-                _,
-                _,
-                a0,
-                a1,
-                i0,
-                i1,
-                _,
-                _,
-                _,
-                _,
-                _,
-                _,
-                _,
-                _,
-                rest @ ..,
-            ],
-        ) = bytes.first_chunk::<FILE_HEADER_SIZE>()
+        let Some([_, _, _, _, a0, a1, i0, i1, _, _, _, _, _, _, _, _, rest @ ..]) =
+            bytes.first_chunk::<FILE_HEADER_SIZE>()
         else {
-            let damage = Damage::HeaderCut {
-                size: FILE_HEADER_SIZE,
-                left: bytes.len(),
-            };
+            let damage = Damage::HeaderCut { size: FILE_HEADER_SIZE, left: bytes.len() };
             return Err(CaptureError::damaged(0, damage));
         };
         let (major, minor) = (order.u16([*a0, *a1]), order.u16([*i0, *i1]));
@@ -114,39 +92,16 @@ impl<'a> PcapReader<'a> {
             return Ok(None);
         }
         let damaged = |damage| Err(CaptureError::damaged(self.offset, damage));
-        let (Some(header), Some(body)) = (
-            rest.first_chunk::<PACKET_HEADER_SIZE>(),
-            rest.get(self.header_size..),
-        ) else {
-            return damaged(Damage::HeaderCut {
-                size: self.header_size,
-                left: rest.len(),
-            });
+        let (Some(header), Some(body)) =
+            (rest.first_chunk::<PACKET_HEADER_SIZE>(), rest.get(self.header_size..))
+        else {
+            return damaged(Damage::HeaderCut { size: self.header_size, left: rest.len() });
         };
-        let [
-            s0,
-            s1,
-            s2,
-            s3,
-            f0,
-            f1,
-            f2,
-            f3,
-            c0,
-            c1,
-            c2,
-            c3,
-            w0,
-            w1,
-            w2,
-            w3,
-        ] = *header;
+        let [s0, s1, s2, s3, f0, f1, f2, f3, c0, c1, c2, c3, w0, w1, w2, w3] = *header;
         let seconds = i64::from(self.order.u32([s0, s1, s2, s3]));
         let fraction = i64::from(self.order.u32([f0, f1, f2, f3]));
-        let (captured, on_wire) = self.lengths.sorted(
-            self.order.u32([c0, c1, c2, c3]),
-            self.order.u32([w0, w1, w2, w3]),
-        );
+        let (captured, on_wire) =
+            self.lengths.sorted(self.order.u32([c0, c1, c2, c3]), self.order.u32([w0, w1, w2, w3]));
         if captured > self.packet_size_max {
             return damaged(Damage::PacketTooLong {
                 size: captured,
@@ -154,10 +109,7 @@ impl<'a> PcapReader<'a> {
             });
         }
         let Some(data) = body.get(..size(captured)) else {
-            return damaged(Damage::PacketCut {
-                size: size(captured),
-                left: body.len(),
-            });
+            return damaged(Damage::PacketCut { size: size(captured), left: body.len() });
         };
         self.offset += self.header_size + data.len();
         Ok(Some(CapturedPacket {
@@ -183,12 +135,10 @@ impl Lengths {
 
 /// Byte order, nanoseconds a fraction, and octets of a packet header.
 fn magic_meaning(magic: [u8; 4]) -> Option<(ByteOrder, i64, usize)> {
-    [ByteOrder::Little, ByteOrder::Big]
-        .into_iter()
-        .find_map(|order| match order.u32(magic) {
-            MAGIC_MICROS => Some((order, 1_000, PACKET_HEADER_SIZE)),
-            MAGIC_NANOS => Some((order, 1, PACKET_HEADER_SIZE)),
-            MAGIC_MODIFIED => Some((order, 1_000, MODIFIED_HEADER_SIZE)),
-            _ => None,
-        })
+    [ByteOrder::Little, ByteOrder::Big].into_iter().find_map(|order| match order.u32(magic) {
+        MAGIC_MICROS => Some((order, 1_000, PACKET_HEADER_SIZE)),
+        MAGIC_NANOS => Some((order, 1, PACKET_HEADER_SIZE)),
+        MAGIC_MODIFIED => Some((order, 1_000, MODIFIED_HEADER_SIZE)),
+        _ => None,
+    })
 }

@@ -130,23 +130,15 @@ impl<'a> PcapngReader<'a> {
         if rest.is_empty() {
             return Ok(None);
         }
-        let (block_type, body) = self
-            .split_block(rest)
-            .map_err(|damage| CaptureError::damaged(offset, damage))?;
+        let (block_type, body) =
+            self.split_block(rest).map_err(|damage| CaptureError::damaged(offset, damage))?;
         self.offset += body.len() + size(BLOCK_SIZE_MIN);
-        Ok(Some(Block {
-            offset,
-            block_type,
-            body,
-        }))
+        Ok(Some(Block { offset, block_type, body }))
     }
 
     fn split_block(&mut self, rest: &'a [u8]) -> Result<(u32, &'a [u8]), Damage> {
         let Some([t0, t1, t2, t3, l0, l1, l2, l3]) = rest.first_chunk::<BLOCK_HEADER_SIZE>() else {
-            return Err(Damage::HeaderCut {
-                size: BLOCK_HEADER_SIZE,
-                left: rest.len(),
-            });
+            return Err(Damage::HeaderCut { size: BLOCK_HEADER_SIZE, left: rest.len() });
         };
         let block_type = self.order.u32([*t0, *t1, *t2, *t3]);
         if block_type == SECTION_HEADER {
@@ -155,16 +147,10 @@ impl<'a> PcapngReader<'a> {
         }
         let leading = self.order.u32([*l0, *l1, *l2, *l3]);
         if leading < BLOCK_SIZE_MIN || !leading.is_multiple_of(4) {
-            return Err(Damage::BlockSize {
-                block_type,
-                size: leading,
-            });
+            return Err(Damage::BlockSize { block_type, size: leading });
         }
         let Some(block) = rest.get(..size(leading)) else {
-            return Err(Damage::BlockCut {
-                size: size(leading),
-                left: rest.len(),
-            });
+            return Err(Damage::BlockCut { size: size(leading), left: rest.len() });
         };
         // At least 12 octets, of which 8 are before the body and 4 behind it.
         let (body, trailer) = block
@@ -195,9 +181,7 @@ impl<'a> PcapngReader<'a> {
     fn describe_interface(&mut self, block: &Block<'_>) -> Result<(), Damage> {
         let count = size(self.interface_base).saturating_add(self.interfaces.len());
         if count >= size(INTERFACE_COUNT_MAX) {
-            return Err(Damage::TooManyInterfaces {
-                count_max: INTERFACE_COUNT_MAX,
-            });
+            return Err(Damage::TooManyInterfaces { count_max: INTERFACE_COUNT_MAX });
         }
         let [l0, l1, _, _, s0, s1, s2, s3] =
             array_at(block.body, 0).ok_or_else(|| block.too_short())?;
@@ -240,24 +224,7 @@ impl<'a> PcapngReader<'a> {
         let Some((header, data)) = rest.split_first_chunk::<16>() else {
             return Err(block.too_short());
         };
-        let [
-            h0,
-            h1,
-            h2,
-            h3,
-            l0,
-            l1,
-            l2,
-            l3,
-            c0,
-            c1,
-            c2,
-            c3,
-            w0,
-            w1,
-            w2,
-            w3,
-        ] = *header;
+        let [h0, h1, h2, h3, l0, l1, l2, l3, c0, c1, c2, c3, w0, w1, w2, w3] = *header;
         let high = u64::from(self.order.u32([h0, h1, h2, h3]));
         let low = u64::from(self.order.u32([l0, l1, l2, l3]));
         let described = self.interface(interface)?;
@@ -295,10 +262,7 @@ impl<'a> PcapngReader<'a> {
     fn interface(&self, number: u32) -> Result<&Interface, Damage> {
         self.interfaces
             .get(size(number))
-            .ok_or(Damage::UnknownInterface {
-                interface: number,
-                count: self.interfaces.len(),
-            })
+            .ok_or(Damage::UnknownInterface { interface: number, count: self.interfaces.len() })
     }
 }
 
@@ -318,41 +282,27 @@ impl Block<'_> {
 fn packet_data(data: &[u8], captured: u32, snaplen: u32) -> Result<&[u8], Damage> {
     let size_max = snaplen.max(PACKET_SIZE_MAX);
     if captured > size_max {
-        return Err(Damage::PacketTooLong {
-            size: captured,
-            size_max,
-        });
+        return Err(Damage::PacketTooLong { size: captured, size_max });
     }
     data.get(..size(captured))
-        .ok_or_else(|| Damage::PacketBeyondBlock {
-            size: size(captured),
-            left: data.len(),
-        })
+        .ok_or_else(|| Damage::PacketBeyondBlock { size: size(captured), left: data.len() })
 }
 
 /// The byte order of a section by its magic.
 fn section_byte_order(block: &[u8]) -> Result<ByteOrder, Damage> {
     let Some(magic) = array_at(block, BLOCK_HEADER_SIZE) else {
-        return Err(Damage::HeaderCut {
-            size: BLOCK_HEADER_SIZE + 4,
-            left: block.len(),
-        });
+        return Err(Damage::HeaderCut { size: BLOCK_HEADER_SIZE + 4, left: block.len() });
     };
     [ByteOrder::Little, ByteOrder::Big]
         .into_iter()
         .find(|order| order.u32(magic) == BYTE_ORDER_MAGIC)
-        .ok_or_else(|| Damage::ByteOrderMagic {
-            magic: u32::from_be_bytes(magic),
-        })
+        .ok_or_else(|| Damage::ByteOrderMagic { magic: u32::from_be_bytes(magic) })
 }
 
 impl Clock {
     /// Reads if_tsresol and if_tsoffset; without them a time stamp counts microseconds.
     fn from_options(mut options: &[u8], order: ByteOrder) -> Self {
-        let mut clock = Self {
-            unit: TimeUnit::from_resolution(6),
-            offset_nanos: 0,
-        };
+        let mut clock = Self { unit: TimeUnit::from_resolution(6), offset_nanos: 0 };
         while let Some((&[c0, c1, l0, l1], rest)) = options.split_first_chunk() {
             let (code, length) = (order.u16([c0, c1]), order.u16([l0, l1]));
             let Some(value) = rest.get(..usize::from(length)) else {
@@ -385,9 +335,7 @@ impl Clock {
             TimeUnit::PerNano(ticks_per_nano) => saturated(u128::from(ticks) / ticks_per_nano),
             TimeUnit::PowerOfTwo(power) => saturated((u128::from(ticks) * 1_000_000_000) >> power),
         };
-        i64::try_from(nanos)
-            .unwrap_or(i64::MAX)
-            .saturating_add(self.offset_nanos)
+        i64::try_from(nanos).unwrap_or(i64::MAX).saturating_add(self.offset_nanos)
     }
 }
 

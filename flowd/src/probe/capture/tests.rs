@@ -18,26 +18,15 @@ struct Writer {
 
 impl Writer {
     fn u16(self, number: u16) -> [u8; 2] {
-        if self.is_big {
-            number.to_be_bytes()
-        } else {
-            number.to_le_bytes()
-        }
+        if self.is_big { number.to_be_bytes() } else { number.to_le_bytes() }
     }
 
     fn u32(self, number: u32) -> [u8; 4] {
-        if self.is_big {
-            number.to_be_bytes()
-        } else {
-            number.to_le_bytes()
-        }
+        if self.is_big { number.to_be_bytes() } else { number.to_le_bytes() }
     }
 
     fn words(self, numbers: &[u32]) -> Vec<u8> {
-        numbers
-            .iter()
-            .flat_map(|&number| self.u32(number))
-            .collect()
+        numbers.iter().flat_map(|&number| self.u32(number)).collect()
     }
 
     fn pcap(self, magic: u32, link_type: u32, packets: &[Wanted]) -> Vec<u8> {
@@ -126,12 +115,7 @@ fn damage(bytes: &[u8]) -> (usize, u64, Damage) {
 }
 
 fn wanted() -> impl Strategy<Value = Wanted> {
-    (
-        0_i64..0xffff_ffff,
-        0_i64..1_000_000,
-        prop::collection::vec(any::<u8>(), 0..64),
-        0_u32..9000,
-    )
+    (0_i64..0xffff_ffff, 0_i64..1_000_000, prop::collection::vec(any::<u8>(), 0..64), 0_u32..9000)
         .prop_map(|(seconds, micros, data, more)| Wanted {
             time_nanos: seconds * 1_000_000_000 + micros * 1_000,
             wire_size: u32::try_from(data.len()).unwrap() + more,
@@ -247,10 +231,7 @@ fn sections_and_interfaces_keep_their_own_clock_link_type_and_byte_order() {
         // A simple packet of 4 octets, cut to the first interface's snaplen of 2.
         big.block(3, &[0, 0, 0, 4, 9, 9]),
         // An obsolete packet: interface 0, 7 drops.
-        big.block(
-            2,
-            &[&[0, 0, 0, 7][..], &big.words(&[0, 3_072, 1, 60]), &[5]].concat(),
-        ),
+        big.block(2, &[&[0, 0, 0, 7][..], &big.words(&[0, 3_072, 1, 60]), &[5]].concat()),
         big.block(0x0bad, &[1, 2, 3]),
     ]
     .concat();
@@ -303,32 +284,12 @@ fn time_units_from_years_to_femtoseconds_end_in_range() {
 #[test]
 fn says_what_is_damaged_and_where() {
     let writer = BOTH[0];
-    let good = Wanted {
-        time_nanos: 0,
-        wire_size: 4,
-        data: vec![1, 2, 3, 4],
-    };
+    let good = Wanted { time_nanos: 0, wire_size: 4, data: vec![1, 2, 3, 4] };
     let pcap = writer.pcap(0xa1b2_c3d4, 1, &[good.clone(), good]);
     let long = [&pcap[..], &writer.words(&[0, 0, 300_000, 300_000])].concat();
-    assert_eq!(
-        damage(&long),
-        (
-            2,
-            64,
-            Damage::PacketTooLong {
-                size: 300_000,
-                size_max: 262_144
-            }
-        )
-    );
-    assert_eq!(
-        damage(&pcap[..62]),
-        (1, 44, Damage::PacketCut { size: 4, left: 2 })
-    );
-    assert_eq!(
-        damage(&pcap[..20]),
-        (0, 0, Damage::HeaderCut { size: 24, left: 20 })
-    );
+    assert_eq!(damage(&long), (2, 64, Damage::PacketTooLong { size: 300_000, size_max: 262_144 }));
+    assert_eq!(damage(&pcap[..62]), (1, 44, Damage::PacketCut { size: 4, left: 2 }));
+    assert_eq!(damage(&pcap[..20]), (0, 0, Damage::HeaderCut { size: 24, left: 20 }));
 }
 
 #[test]
@@ -339,42 +300,18 @@ fn says_which_block_is_damaged_and_where() {
     let offset = 48;
     assert_eq!(
         with(&writer.words(&[6, 11, 0])),
-        (
-            0,
-            offset,
-            Damage::BlockSize {
-                block_type: 6,
-                size: 11
-            }
-        )
+        (0, offset, Damage::BlockSize { block_type: 6, size: 11 })
     );
     assert_eq!(
         with(&writer.words(&[5, 16, 0, 20])),
-        (
-            0,
-            offset,
-            Damage::BlockSizesDiffer {
-                leading: 16,
-                trailing: 20
-            }
-        )
+        (0, offset, Damage::BlockSizesDiffer { leading: 16, trailing: 20 })
     );
     assert_eq!(
         with(&writer.enhanced(1, 0, &[])),
-        (
-            0,
-            offset,
-            Damage::UnknownInterface {
-                interface: 1,
-                count: 1
-            }
-        )
+        (0, offset, Damage::UnknownInterface { interface: 1, count: 1 })
     );
     let beyond = writer.block(6, &writer.words(&[0, 0, 0, 8, 8]));
-    assert_eq!(
-        with(&beyond),
-        (0, offset, Damage::PacketBeyondBlock { size: 8, left: 0 })
-    );
+    assert_eq!(with(&beyond), (0, offset, Damage::PacketBeyondBlock { size: 8, left: 0 }));
     assert_eq!(
         with(&writer.words(&[0x0a0d_0d0a, 28, 7])),
         (0, offset, Damage::ByteOrderMagic { magic: 0x0700_0000 })

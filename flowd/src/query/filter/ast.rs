@@ -171,27 +171,12 @@ impl Comparison {
 #[expect(missing_docs, reason = "the variants are FieldType's")]
 pub enum Test {
     Number(Comparison, u64),
-    Numbers {
-        ranges: Vec<NumberRange>,
-        negated: bool,
-    },
+    Numbers { ranges: Vec<NumberRange>, negated: bool },
     Time(Comparison, UnixMillis),
-    Addresses {
-        prefixes: Vec<Prefix>,
-        negated: bool,
-    },
-    Macs {
-        addresses: Vec<[u8; 6]>,
-        negated: bool,
-    },
-    Texts {
-        texts: Vec<String>,
-        negated: bool,
-    },
-    Octets {
-        values: Vec<Vec<u8>>,
-        negated: bool,
-    },
+    Addresses { prefixes: Vec<Prefix>, negated: bool },
+    Macs { addresses: Vec<[u8; 6]>, negated: bool },
+    Texts { texts: Vec<String>, negated: bool },
+    Octets { values: Vec<Vec<u8>>, negated: bool },
     Boolean(bool),
 }
 
@@ -226,10 +211,7 @@ impl NumberRange {
     /// One number.
     #[must_use]
     pub const fn single(number: u64) -> Self {
-        Self {
-            first: number,
-            last: number,
-        }
+        Self { first: number, last: number }
     }
 
     /// Is the number among them?
@@ -426,9 +408,9 @@ fn fmt_test(subject: Subject, test: &Test, f: &mut fmt::Formatter<'_>) -> fmt::R
             let quote = if text.contains('\'') { '"' } else { '\'' };
             write!(f, "{quote}{text}{quote}")
         }),
-        Test::Octets { values, negated } => fmt_set(values, *negated, f, |octets, f| {
-            write!(f, "0x{}", Value::Octets(octets))
-        }),
+        Test::Octets { values, negated } => {
+            fmt_set(values, *negated, f, |octets, f| write!(f, "0x{}", Value::Octets(octets)))
+        }
     }
 }
 

@@ -14,18 +14,12 @@ pub struct FilterError {
 impl FilterError {
     /// An error at a place, given in octets of the text.
     pub(super) fn new(text: &str, place: Range<usize>, message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            place: Some(cut_out(text, place)),
-        }
+        Self { message: message.into(), place: Some(cut_out(text, place)) }
     }
 
     /// An error of the filter as a whole, such as its length.
     pub(super) fn whole(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            place: None,
-        }
+        Self { message: message.into(), place: None }
     }
 
     /// What is wrong, in one line, without the place.
@@ -93,20 +87,13 @@ mod tests {
     #[test]
     fn the_caret_stands_below_the_place() {
         let error = FilterError::new("src prot 80", 4..8, "unknown word `prot`");
-        assert_eq!(
-            error.to_string(),
-            "unknown word `prot`\n  src prot 80\n      ^^^^"
-        );
+        assert_eq!(error.to_string(), "unknown word `prot`\n  src prot 80\n      ^^^^");
     }
 
     #[test]
     fn a_long_or_many_lined_filter_is_cut_to_its_place() {
-        let text = format!(
-            "{}\n{} BAD {}\nmore",
-            "x ".repeat(100),
-            "y ".repeat(100),
-            "z ".repeat(100)
-        );
+        let text =
+            format!("{}\n{} BAD {}\nmore", "x ".repeat(100), "y ".repeat(100), "z ".repeat(100));
         let start = text.find("BAD").unwrap();
         let shown = FilterError::new(&text, start..start + 3, "m").to_string();
         let lines: Vec<_> = shown.lines().collect();

@@ -104,10 +104,7 @@ fn compile(expr: &Expr, columns: &mut BTreeSet<usize>) -> Node {
 }
 
 fn compile_all(members: &[Expr], columns: &mut BTreeSet<usize>) -> Vec<Node> {
-    members
-        .iter()
-        .map(|member| compile(member, columns))
-        .collect()
+    members.iter().map(|member| compile(member, columns)).collect()
 }
 
 fn compile_term(term: &Term, columns: &mut BTreeSet<usize>) -> Node {
@@ -119,9 +116,7 @@ fn compile_term(term: &Term, columns: &mut BTreeSet<usize>) -> Node {
             Node::Family(*family)
         }
         Term::Flags { mask, bits } => {
-            [Column::ProtocolIdentifier, Column::TcpControlBits]
-                .into_iter()
-                .for_each(add);
+            [Column::ProtocolIdentifier, Column::TcpControlBits].into_iter().for_each(add);
             Node::Flags {
                 mask: u64::from(*mask),
                 set: Ranges::new(vec![(u64::from(*bits), u64::from(*bits))]),
@@ -172,28 +167,13 @@ fn compile_test(test: &Test) -> Check {
             written: vec![Written::Comparison(positive(*comparison), *number)],
         },
         Test::Numbers { ranges, .. } => Check::Numbers {
-            set: Ranges::new(
-                ranges
-                    .iter()
-                    .map(|range| (range.first, range.last))
-                    .collect(),
-            ),
+            set: Ranges::new(ranges.iter().map(|range| (range.first, range.last)).collect()),
             written: ranges.iter().copied().map(Written::Range).collect(),
         },
         Test::Time(comparison, time) => Check::Times(time_ranges(*comparison, *time)),
         Test::Addresses { prefixes, .. } => Check::Addresses {
-            ipv4: Ranges::new(
-                prefixes
-                    .iter()
-                    .filter_map(|prefix| prefix.ipv4_range())
-                    .collect(),
-            ),
-            ipv6: Ranges::new(
-                prefixes
-                    .iter()
-                    .filter_map(|prefix| prefix.ipv6_range())
-                    .collect(),
-            ),
+            ipv4: Ranges::new(prefixes.iter().filter_map(|prefix| prefix.ipv4_range()).collect()),
+            ipv6: Ranges::new(prefixes.iter().filter_map(|prefix| prefix.ipv6_range()).collect()),
         },
         Test::Macs { addresses, .. } => Check::Macs(addresses.iter().copied().collect()),
         Test::Texts { texts, .. } => Check::Texts(texts.iter().cloned().collect()),
@@ -328,9 +308,9 @@ fn there(batch: &RecordBatch, field: Field) -> BooleanBuffer {
         }
         Field::Measure(measure) => columns::measure(batch, measure).present(),
         Field::IcmpType | Field::IcmpCode => columns::icmp(batch, field).present(),
-        Field::Element(enterprise, id) => columns::elements(batch, enterprise, id)
-            .map(|value| value.is_some())
-            .collect(),
+        Field::Element(enterprise, id) => {
+            columns::elements(batch, enterprise, id).map(|value| value.is_some()).collect()
+        }
     }
 }
 

@@ -17,10 +17,9 @@ impl Parser<'_> {
             return Ok(Expr::Term(Term::Flags { mask, bits: 0 }));
         }
         let TokenKind::Word(word) = token.kind else {
-            return Err(self.error(
-                token,
-                "expected flags here, such as `flags SA` or `flags S/SA`",
-            ));
+            return Err(
+                self.error(token, "expected flags here, such as `flags SA` or `flags S/SA`")
+            );
         };
         let Some(bits) = flag_bits(word) else {
             return self.flags_number(comparison.unwrap_or(Comparison::Equal), word);
@@ -37,10 +36,7 @@ impl Parser<'_> {
                 Term::Flags { mask, bits }
             }
             None => Term::Flags { mask: bits, bits },
-            Some(Comparison::Equal) => Term::Flags {
-                mask: u8::MAX,
-                bits,
-            },
+            Some(Comparison::Equal) => Term::Flags { mask: u8::MAX, bits },
             Some(Comparison::NotEqual) => Term::FlagsNumber(Comparison::NotEqual, u64::from(bits)),
             Some(_) => {
                 return Err(self.error(token, "letters of flags compare with `=` or `!=` only"));
@@ -57,10 +53,7 @@ impl Parser<'_> {
             _ => None,
         };
         mask.ok_or_else(|| {
-            self.error(
-                token,
-                "expected the flags to look at here, as in `flags S/SA`",
-            )
+            self.error(token, "expected the flags to look at here, as in `flags S/SA`")
         })
     }
 

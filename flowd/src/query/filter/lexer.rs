@@ -95,11 +95,7 @@ impl<'a> Lexer<'a> {
     fn token(&mut self, kind: TokenKind<'a>, size: usize) -> Token<'a> {
         let start = self.at;
         self.at += size;
-        Token {
-            kind,
-            start,
-            end: self.at,
-        }
+        Token { kind, start, end: self.at }
     }
 
     fn rest(&self) -> &'a str {
@@ -133,9 +129,7 @@ impl<'a> Lexer<'a> {
 
     fn word(&mut self) -> Token<'a> {
         let rest = self.rest();
-        let size = rest
-            .find(|letter| !is_word_letter(letter))
-            .unwrap_or(rest.len());
+        let size = rest.find(|letter| !is_word_letter(letter)).unwrap_or(rest.len());
         let word = rest.get(..size).unwrap_or_default();
         self.token(word_kind(word), size)
     }
@@ -161,9 +155,7 @@ fn word_kind(word: &str) -> TokenKind<'_> {
         ("le", TokenKind::Comparison(Comparison::LessOrEqual)),
         ("neq", TokenKind::Comparison(Comparison::NotEqual)),
     ];
-    let keyword = WORDS
-        .iter()
-        .find(|(known, _)| known.eq_ignore_ascii_case(word));
+    let keyword = WORDS.iter().find(|(known, _)| known.eq_ignore_ascii_case(word));
     keyword.map_or(TokenKind::Word(word), |&(_, kind)| kind)
 }
 
@@ -172,11 +164,7 @@ mod tests {
     use super::*;
 
     fn kinds(text: &str) -> Vec<TokenKind<'_>> {
-        tokens(text)
-            .unwrap()
-            .iter()
-            .map(|token| token.kind)
-            .collect()
+        tokens(text).unwrap().iter().map(|token| token.kind).collect()
     }
 
     #[test]
@@ -201,12 +189,7 @@ mod tests {
         );
         assert_eq!(
             kinds("port>=1024"),
-            [
-                Word("port"),
-                TokenKind::Comparison(Comparison::GreaterOrEqual),
-                Word("1024"),
-                End
-            ]
+            [Word("port"), TokenKind::Comparison(Comparison::GreaterOrEqual), Word("1024"), End]
         );
         assert_eq!(kinds("proto \\tcp"), [Word("proto"), Word("tcp"), End]);
         assert_eq!(kinds("# only\n AND"), [And, End]);

@@ -26,18 +26,12 @@ pub(super) fn parse(text: &str, now: UnixMillis) -> Result<Filter, FilterError> 
         notes: Vec::new(),
     };
     if parser.peek().kind == TokenKind::End {
-        return Ok(Filter {
-            expr: Expr::all(Vec::new()),
-            notes: Vec::new(),
-        });
+        return Ok(Filter { expr: Expr::all(Vec::new()), notes: Vec::new() });
     }
     let expr = parser.expression()?;
     let token = parser.peek();
     match token.kind {
-        TokenKind::End => Ok(Filter {
-            expr,
-            notes: parser.notes,
-        }),
+        TokenKind::End => Ok(Filter { expr, notes: parser.notes }),
         TokenKind::Close => Err(parser.error(token, "this parenthesis closes nothing")),
         _ => Err(parser.unexpected_after_term(token)),
     }
@@ -106,10 +100,7 @@ impl<'a> Parser<'a> {
         }
         self.shared = None;
         self.has_value_list = false;
-        let joins = Joins {
-            is_and: members.len() > 1,
-            has_value_list,
-        };
+        let joins = Joins { is_and: members.len() > 1, has_value_list };
         Ok((Expr::all(members), joins))
     }
 
@@ -223,10 +214,7 @@ impl<'a> Parser<'a> {
 
     /// The token `ahead` of the next one.
     pub(super) fn peek_at(&self, ahead: usize) -> Token<'a> {
-        let token = self
-            .tokens
-            .get(self.at + ahead)
-            .or_else(|| self.tokens.last());
+        let token = self.tokens.get(self.at + ahead).or_else(|| self.tokens.last());
         token.copied().unwrap_or(Token {
             kind: TokenKind::End,
             start: self.text.len(),

@@ -40,10 +40,7 @@ impl<T: Copy + Ord> Ranges<T> {
         T: From<N>,
     {
         let (low, high) = (T::from(least), T::from(most));
-        let parts = self
-            .0
-            .iter()
-            .filter(|(first, last)| *first <= high && *last >= low);
+        let parts = self.0.iter().filter(|(first, last)| *first <= high && *last >= low);
         let part = |(first, last): &(T, T)| {
             let first = N::try_from((*first).max(low)).unwrap_or(least);
             let last = N::try_from((*last).min(high)).unwrap_or(most);
@@ -58,9 +55,9 @@ impl<T: Copy + Ord> Ranges<T> {
             [] => BooleanBuffer::new_unset(values.len()),
             &[(first, last)] if first == last => bits(values, |value| value == first),
             &[(first, last)] => bits(values, |value| value >= first && value <= last),
-            &[(a, b), (c, d)] => bits(values, |value| {
-                value >= a && value <= b || value >= c && value <= d
-            }),
+            &[(a, b), (c, d)] => {
+                bits(values, |value| value >= a && value <= b || value >= c && value <= d)
+            }
             _ => bits(values, |value| self.contains(value)),
         }
     }
@@ -94,11 +91,7 @@ mod tests {
             let selected = ranges.select(&values);
             for &value in &values {
                 let row = usize::try_from(value).unwrap();
-                assert_eq!(
-                    selected.value(row),
-                    ranges.contains(value),
-                    "{ranges:?} {value}"
-                );
+                assert_eq!(selected.value(row), ranges.contains(value), "{ranges:?} {value}");
             }
         }
     }
@@ -107,9 +100,6 @@ mod tests {
     fn narrowing_cuts_what_does_not_fit() {
         let ranges = Ranges::new(vec![(10_u64, 20), (250, 300), (1_000, 2_000)]);
         assert_eq!(ranges.narrowed(0, u8::MAX).0, [(10, 20), (250, 255)]);
-        assert_eq!(
-            ranges.narrowed(0, u16::MAX).0,
-            [(10, 20), (250, 300), (1_000, 2_000)]
-        );
+        assert_eq!(ranges.narrowed(0, u16::MAX).0, [(10, 20), (250, 300), (1_000, 2_000)]);
     }
 }

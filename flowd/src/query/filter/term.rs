@@ -53,37 +53,19 @@ const AFTER_PROTOCOL: &[&str] = &["src", "dst", "host", "net", "port", "portrang
 
 /// Conditions of nfdump and tcpdump that a flow record cannot answer, and why.
 const UNANSWERED: &[(&str, &str)] = &[
-    (
-        "ident",
-        "flowd keeps no ident: ask for the exporter, `router ip ADDRESS`",
-    ),
-    (
-        "count",
-        "records have no number of their own: limit the answer with -n",
-    ),
+    ("ident", "flowd keeps no ident: ask for the exporter, `router ip ADDRESS`"),
+    ("count", "records have no number of their own: limit the answer with -n"),
     ("flows", "every record is one flow"),
     ("engine", "ask for the Observation Domain, `domain = N`"),
-    (
-        "engine-type",
-        "ask for the Observation Domain, `domain = N`",
-    ),
+    ("engine-type", "ask for the Observation Domain, `domain = N`"),
     ("engine-id", "ask for the Observation Domain, `domain = N`"),
     ("geo", "flowd has no table of countries"),
     ("tz", "flowd has no table of time zones"),
     ("asa", "name the element, such as `firewallEvent = 3`"),
-    (
-        "nat",
-        "name the element, such as `postNATSourceIPv4Address = 192.0.2.1`",
-    ),
-    (
-        "xlate",
-        "name the element, such as `postNATSourceIPv4Address = 192.0.2.1`",
-    ),
+    ("nat", "name the element, such as `postNATSourceIPv4Address = 192.0.2.1`"),
+    ("xlate", "name the element, such as `postNATSourceIPv4Address = 192.0.2.1`"),
     ("tun", "flowd keeps one pair of addresses a record"),
-    (
-        "mpls",
-        "name the element, such as `mplsTopLabelStackSection`",
-    ),
+    ("mpls", "name the element, such as `mplsTopLabelStackSection`"),
     ("payload", "flow records hold no payload"),
     ("pf", "flowd reads no packet filter logs"),
     ("latency", "exporters that flowd reads send no latency"),
@@ -95,10 +77,7 @@ const UNANSWERED: &[(&str, &str)] = &[
     ("ether", "ask for `mac ADDRESS`"),
     ("gateway", "ask for `next ip ADDRESS`"),
     ("broadcast", "flow records are not frames"),
-    (
-        "multicast",
-        "ask for `dst net 224.0.0.0/4` or `dst net ff00::/8`",
-    ),
+    ("multicast", "ask for `dst net 224.0.0.0/4` or `dst net ff00::/8`"),
     ("type", "ask for `icmp-type N`"),
     ("inbound", "ask for `flowdir ingress`"),
     ("outbound", "ask for `flowdir egress`"),
@@ -166,11 +145,7 @@ impl Parser<'_> {
             "icmp" if matches!(self.word_at(1).as_deref(), Some("type" | "code")) => {
                 self.take();
                 let is_type = self.take_word("type");
-                let field = if is_type {
-                    Field::IcmpType
-                } else {
-                    Field::IcmpCode
-                };
+                let field = if is_type { Field::IcmpType } else { Field::IcmpCode };
                 if !is_type {
                     self.take();
                 }

@@ -107,17 +107,10 @@ fn each_limit_is_named_in_one_line() {
         assert!(error.message().contains(&limit.to_string()), "{error}");
         assert!(!error.message().contains('\n'));
     }
-    let deep = format!(
-        "{}any{}",
-        "not (".repeat(FILTER_DEPTH_MAX),
-        ")".repeat(FILTER_DEPTH_MAX)
-    );
+    let deep = format!("{}any{}", "not (".repeat(FILTER_DEPTH_MAX), ")".repeat(FILTER_DEPTH_MAX));
     assert_eq!(parse(&deep, NOW).unwrap().expr, Expr::Term(Term::Any));
     let many_nots = format!("{}any", "not ".repeat(100_001));
-    assert_eq!(
-        parse(&many_nots, NOW).unwrap().expr,
-        Expr::Term(Term::Any).negated()
-    );
+    assert_eq!(parse(&many_nots, NOW).unwrap().expr, Expr::Term(Term::Any).negated());
 }
 
 #[test]
@@ -127,25 +120,17 @@ fn prefixes_clear_their_host_bits_and_know_ipv4_in_ipv6() {
     assert_eq!(prefix("10.1.2.3", 0).unwrap().to_string(), "0.0.0.0/0");
     assert_eq!(prefix("10.1.2.3", 32).unwrap().to_string(), "10.1.2.3");
     assert_eq!(prefix("10.1.2.3", 33), None);
-    assert_eq!(
-        prefix("2001:db8::1", 32).unwrap().to_string(),
-        "2001:db8::/32"
-    );
+    assert_eq!(prefix("2001:db8::1", 32).unwrap().to_string(), "2001:db8::/32");
     assert_eq!(prefix("::ffff:10.1.2.3", 104), prefix("10.0.0.0", 8));
     assert_eq!(prefix("::ffff:10.1.2.3", 64).unwrap().to_string(), "::/64");
-    assert_eq!(
-        prefix("10.0.0.0", 8).unwrap().ipv4_range(),
-        Some((0x0a00_0000, 0x0aff_ffff))
-    );
+    assert_eq!(prefix("10.0.0.0", 8).unwrap().ipv4_range(), Some((0x0a00_0000, 0x0aff_ffff)));
     assert_eq!(prefix("::", 0).unwrap().ipv6_range(), Some((0, u128::MAX)));
 }
 
 fn numbers(number_max: u64) -> BoxedStrategy<Test> {
     let number = prop_oneof![0..=number_max.min(70_000), 0..=number_max];
-    let range = (number.clone(), number.clone()).prop_map(|(a, b)| NumberRange {
-        first: a.min(b),
-        last: a.max(b),
-    });
+    let range = (number.clone(), number.clone())
+        .prop_map(|(a, b)| NumberRange { first: a.min(b), last: a.max(b) });
     prop_oneof![
         (comparisons(), number).prop_map(|(comparison, number)| Test::Number(comparison, number)),
         (vec(range, 1..4), any::<bool>())
@@ -175,18 +160,12 @@ pub(in crate::query) fn addresses() -> impl Strategy<Value = IpAddr> {
 }
 
 fn prefixes() -> impl Strategy<Value = Prefix> {
-    (
-        addresses(),
-        select(vec![0_u8, 8, 24, 30, 32, 48, 64, 127, 128]),
-    )
-        .prop_map(|(address, length)| {
-            let length = if address.is_ipv4() {
-                length.min(32)
-            } else {
-                length
-            };
+    (addresses(), select(vec![0_u8, 8, 24, 30, 32, 48, 64, 127, 128])).prop_map(
+        |(address, length)| {
+            let length = if address.is_ipv4() { length.min(32) } else { length };
             Prefix::new(address, length).unwrap()
-        })
+        },
+    )
 }
 
 fn tests_of(subject: Subject) -> BoxedStrategy<Test> {
@@ -200,16 +179,10 @@ fn tests_of(subject: Subject) -> BoxedStrategy<Test> {
         FieldType::Address => (vec(prefixes(), 1..4), any::<bool>())
             .prop_map(|(prefixes, negated)| Test::Addresses { prefixes, negated })
             .boxed(),
-        FieldType::Mac => (
-            vec([0_u8..2, 0..1, 0..1, 0..1, 0..1, 0..4], 1..3),
-            any::<bool>(),
-        )
+        FieldType::Mac => (vec([0_u8..2, 0..1, 0..1, 0..1, 0..1, 0..4], 1..3), any::<bool>())
             .prop_map(|(addresses, negated)| Test::Macs { addresses, negated })
             .boxed(),
-        FieldType::Text => (
-            vec(select(vec!["ipfix", "netflow-v9", "x y"]), 1..3),
-            any::<bool>(),
-        )
+        FieldType::Text => (vec(select(vec!["ipfix", "netflow-v9", "x y"]), 1..3), any::<bool>())
             .prop_map(|(texts, negated)| Test::Texts {
                 texts: texts.into_iter().map(str::to_owned).collect(),
                 negated,
@@ -259,10 +232,8 @@ fn subjects() -> impl Strategy<Value = Subject> {
 }
 
 fn terms() -> impl Strategy<Value = Term> {
-    let flags = (1_u8.., any::<u8>()).prop_map(|(mask, bits)| Term::Flags {
-        mask,
-        bits: bits & mask,
-    });
+    let flags =
+        (1_u8.., any::<u8>()).prop_map(|(mask, bits)| Term::Flags { mask, bits: bits & mask });
     let test = subjects()
         .prop_flat_map(|subject| tests_of(subject).prop_map(move |test| Term::Test(subject, test)));
     prop_oneof![
@@ -276,15 +247,13 @@ fn terms() -> impl Strategy<Value = Term> {
 
 /// Random filters of the normal form.
 pub(in crate::query) fn exprs() -> impl Strategy<Value = Expr> {
-    terms()
-        .prop_map(Expr::Term)
-        .prop_recursive(4, 24, 4, |inner| {
-            prop_oneof![
-                inner.clone().prop_map(Expr::negated),
-                vec(inner.clone(), 2..4).prop_map(Expr::all),
-                vec(inner, 2..4).prop_map(Expr::any),
-            ]
-        })
+    terms().prop_map(Expr::Term).prop_recursive(4, 24, 4, |inner| {
+        prop_oneof![
+            inner.clone().prop_map(Expr::negated),
+            vec(inner.clone(), 2..4).prop_map(Expr::all),
+            vec(inner, 2..4).prop_map(Expr::any),
+        ]
+    })
 }
 
 proptest! {

@@ -27,10 +27,8 @@ impl Parser<'_> {
                 Test::Macs { addresses, negated }
             }
             FieldType::Text => {
-                let (texts, negated) = self
-                    .items("a text, in quotes if it has blanks", |text| {
-                        Some(text.to_owned())
-                    })?;
+                let (texts, negated) =
+                    self.items("a text, in quotes if it has blanks", |text| Some(text.to_owned()))?;
                 Test::Texts { texts, negated }
             }
             FieldType::Octets => self.octets_test(subject)?,
@@ -82,10 +80,7 @@ impl Parser<'_> {
             return if first.first == first.last {
                 Ok(Test::Number(comparison, first.first))
             } else if comparison == Comparison::NotEqual {
-                Ok(Test::Numbers {
-                    ranges: vec![first],
-                    negated: true,
-                })
+                Ok(Test::Numbers { ranges: vec![first], negated: true })
             } else {
                 Err(self.error(token, "a range compares with `=` or `!=` only"))
             };
@@ -95,10 +90,7 @@ impl Parser<'_> {
             [single] if single.first == single.last => {
                 Test::Number(Comparison::Equal, single.first)
             }
-            _ => Test::Numbers {
-                ranges,
-                negated: false,
-            },
+            _ => Test::Numbers { ranges, negated: false },
         })
     }
 
@@ -128,10 +120,7 @@ impl Parser<'_> {
         };
         let token = self.take();
         let (TokenKind::Word(text) | TokenKind::Quoted(text)) = token.kind else {
-            return Err(self.error(
-                token,
-                "expected a time here, such as 2026-03-01T09:15 or -1h",
-            ));
+            return Err(self.error(token, "expected a time here, such as 2026-03-01T09:15 or -1h"));
         };
         match parse_time(text, self.now) {
             Ok(time) => Ok(Test::Time(comparison, time)),
@@ -197,10 +186,9 @@ impl Parser<'_> {
         match self.take_comparison() {
             None | Some(Comparison::Equal) => Ok(Comparison::Equal),
             Some(Comparison::NotEqual) => Ok(Comparison::NotEqual),
-            Some(_) => Err(self.error(
-                token,
-                "this field compares with `=`, `!=` or `in [..]` only",
-            )),
+            Some(_) => {
+                Err(self.error(token, "this field compares with `=`, `!=` or `in [..]` only"))
+            }
         }
     }
 
@@ -345,12 +333,10 @@ impl Parser<'_> {
             TokenKind::Word(word) => u8::from_str(word).ok(),
             _ => None,
         };
-        length
-            .and_then(|length| Prefix::new(address, length))
-            .ok_or_else(|| {
-                let most = if address.is_ipv4() { 32 } else { 128 };
-                self.error(token, format!("a prefix length is a number up to {most}"))
-            })
+        length.and_then(|length| Prefix::new(address, length)).ok_or_else(|| {
+            let most = if address.is_ipv4() { 32 } else { 128 };
+            self.error(token, format!("a prefix length is a number up to {most}"))
+        })
     }
 
     /// `[mask] 255.255.0.0` behind an address, as a prefix length.
@@ -392,9 +378,7 @@ fn mac(text: &str) -> Option<[u8; 6]> {
     for octet in &mut octets {
         let part = parts.next().filter(|part| (1..=2).contains(&part.len()))?;
         let is_hex = part.bytes().all(|digit| digit.is_ascii_hexdigit());
-        *octet = is_hex
-            .then(|| u8::from_str_radix(part, 16).ok())
-            .flatten()?;
+        *octet = is_hex.then(|| u8::from_str_radix(part, 16).ok()).flatten()?;
     }
     parts.next().is_none().then_some(octets)
 }
@@ -431,10 +415,7 @@ fn number_range(word: &str) -> Option<NumberRange> {
         return Some(NumberRange::single(number));
     }
     let (first, last) = word.split_once('-')?;
-    Some(NumberRange {
-        first: parse_count(first)?,
-        last: parse_count(last)?,
-    })
+    Some(NumberRange { first: parse_count(first)?, last: parse_count(last)? })
 }
 
 /// A name that stands for a number of this subject, or a number with a unit of its own.

@@ -56,10 +56,7 @@ impl<'a> Sets<'a> {
             TEMPLATE_SET_ID => Set::Templates(TemplateRecords::new(body)),
             OPTIONS_TEMPLATE_SET_ID => Set::OptionsTemplates(OptionsTemplateRecords::new(body)),
             _ => match TemplateId::new(id) {
-                Some(template_id) => Set::Data(DataSet {
-                    template_id,
-                    body: body.rest(),
-                }),
+                Some(template_id) => Set::Data(DataSet { template_id, body: body.rest() }),
                 None => Set::Unknown(id),
             },
         }))

@@ -45,13 +45,7 @@ impl Header {
     /// The octets of the header.
     #[must_use]
     pub fn encode(&self) -> [u8; Self::SIZE] {
-        let Self {
-            count,
-            sys_uptime,
-            unix_seconds,
-            sequence_number,
-            source_id,
-        } = *self;
+        let Self { count, sys_uptime, unix_seconds, sequence_number, source_id } = *self;
         let mut writer = Writer::with_capacity(Self::SIZE);
         writer.u16(VERSION);
         writer.u16(count);
@@ -59,10 +53,7 @@ impl Header {
         writer.u32(unix_seconds);
         writer.u32(sequence_number);
         writer.u32(source_id.0);
-        writer
-            .as_bytes()
-            .try_into()
-            .expect("the fields are 20 octets")
+        writer.as_bytes().try_into().expect("the fields are 20 octets")
     }
 
     /// The exporter's clock when it sent the packet.

@@ -20,10 +20,7 @@ impl<'a> Message<'a> {
     /// If the header is cut short or of another version.
     pub fn decode(datagram: &'a [u8]) -> Result<Self, WireError> {
         let mut reader = Reader::new(datagram);
-        Ok(Self {
-            header: Header::decode(&mut reader)?,
-            sets: Sets::new(reader),
-        })
+        Ok(Self { header: Header::decode(&mut reader)?, sets: Sets::new(reader) })
     }
 }
 
@@ -118,11 +115,7 @@ impl MessageEncoder {
                 .map_or(0, |open| padding(self.writer.len(), open))
                 .saturating_add(SET_HEADER_SIZE),
         };
-        let size_after = self
-            .writer
-            .len()
-            .saturating_add(set_overhead)
-            .saturating_add(size);
+        let size_after = self.writer.len().saturating_add(set_overhead).saturating_add(size);
         size_after <= self.size_max && self.count < u16::MAX
     }
 
@@ -135,12 +128,7 @@ impl MessageEncoder {
             let start = self.writer.len();
             self.writer.u16(id);
             let length = self.writer.length_slot();
-            self.open = Some(OpenSet {
-                id,
-                start,
-                length,
-                record_size: size,
-            });
+            self.open = Some(OpenSet { id, start, length, record_size: size });
         }
         let before = self.writer.len();
         write(&mut self.writer);
@@ -163,10 +151,7 @@ impl MessageEncoder {
     /// The packet's octets, under a header whose count is put right.
     pub fn finish(&mut self, header: Header) -> &[u8] {
         self.close_set();
-        let header = Header {
-            count: self.count,
-            ..header
-        };
+        let header = Header { count: self.count, ..header };
         self.writer.overwrite(0, &header.encode());
         self.writer.as_bytes()
     }
@@ -176,9 +161,5 @@ impl MessageEncoder {
 /// taken for a record.
 fn padding(size: usize, open: &OpenSet) -> usize {
     let padding = size.wrapping_neg() & 3;
-    if padding < open.record_size {
-        padding
-    } else {
-        0
-    }
+    if padding < open.record_size { padding } else { 0 }
 }

@@ -21,11 +21,7 @@ impl OptionsTemplateRecord {
     /// Octets on the wire, without padding.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.scopes
-            .len()
-            .saturating_add(self.options.len())
-            .saturating_mul(4)
-            .saturating_add(6)
+        self.scopes.len().saturating_add(self.options.len()).saturating_mul(4).saturating_add(6)
     }
 
     /// Scopes, then options, as they stand in a record.
@@ -35,11 +31,7 @@ impl OptionsTemplateRecord {
 
     /// Appends the record.
     pub fn encode(&self, writer: &mut Writer) {
-        let Self {
-            id,
-            scopes,
-            options,
-        } = self;
+        let Self { id, scopes, options } = self;
         writer.u16(id.get());
         for fields in [scopes, options] {
             let length = u16::try_from(fields.len().saturating_mul(4));
@@ -76,11 +68,7 @@ impl<'a> OptionsTemplateRecords<'a> {
         if scopes.iter().all(|scope| scope.length == 0) {
             check_record_size(id, &options)?;
         }
-        Ok(OptionsTemplateRecord {
-            id,
-            scopes,
-            options,
-        })
+        Ok(OptionsTemplateRecord { id, scopes, options })
     }
 }
 

@@ -75,10 +75,7 @@ pub(super) fn next_id(reader: &mut Reader<'_>, record_size_min: usize) -> Option
 
 /// Does the error hide where the next record begins?
 pub(super) const fn ends_the_set(error: WireError) -> bool {
-    matches!(
-        error,
-        WireError::Truncated { .. } | WireError::ReservedTemplateId(_)
-    )
+    matches!(error, WireError::Truncated { .. } | WireError::ReservedTemplateId(_))
 }
 
 pub(super) fn decode_fields(
@@ -87,11 +84,7 @@ pub(super) fn decode_fields(
 ) -> Result<Vec<FieldSpecifier>, WireError> {
     let mut fields = Vec::with_capacity(reader.left() / 4);
     while !reader.is_empty() {
-        fields.push(FieldSpecifier {
-            enterprise,
-            id: reader.u16()?,
-            length: reader.u16()?,
-        });
+        fields.push(FieldSpecifier { enterprise, id: reader.u16()?, length: reader.u16()? });
     }
     Ok(fields)
 }
@@ -106,11 +99,7 @@ pub(super) fn encode_fields(fields: &[FieldSpecifier], writer: &mut Writer) {
 
 pub(super) const fn check_count(id: TemplateId, count: usize) -> Result<(), WireError> {
     if count > FIELD_COUNT_MAX {
-        return Err(WireError::FieldCount {
-            id,
-            count,
-            max: FIELD_COUNT_MAX,
-        });
+        return Err(WireError::FieldCount { id, count, max: FIELD_COUNT_MAX });
     }
     Ok(())
 }

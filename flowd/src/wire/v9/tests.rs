@@ -21,19 +21,11 @@ fn id(raw: u16) -> TemplateId {
 }
 
 fn field(id: u16, length: u16) -> FieldSpecifier {
-    FieldSpecifier {
-        enterprise: 0,
-        id,
-        length,
-    }
+    FieldSpecifier { enterprise: 0, id, length }
 }
 
 fn scope(id: u16, length: u16) -> FieldSpecifier {
-    FieldSpecifier {
-        enterprise: PEN_V9_SCOPE,
-        id,
-        length,
-    }
+    FieldSpecifier { enterprise: PEN_V9_SCOPE, id, length }
 }
 
 fn header() -> Header {
@@ -91,14 +83,8 @@ fn reads_several_templates_of_a_set() {
         1, 0, 0, 8, 9, 9, 9, 9, // data
     ];
     let expected = vec![
-        Record::Template(TemplateRecord {
-            id: id(256),
-            fields: vec![field(8, 4), field(1, 8)],
-        }),
-        Record::Template(TemplateRecord {
-            id: id(257),
-            fields: vec![field(2, 4)],
-        }),
+        Record::Template(TemplateRecord { id: id(256), fields: vec![field(8, 4), field(1, 8)] }),
+        Record::Template(TemplateRecord { id: id(257), fields: vec![field(2, 4)] }),
         Record::Data(id(256), vec![9; 4]),
     ];
     assert_eq!(read(&packet(&body)), (expected, vec![]));
@@ -138,10 +124,7 @@ fn zero_fill_ends_the_packet() {
 #[test]
 fn refuses_a_set_that_leads_past_the_packet_or_into_its_own_header() {
     for (body, error) in [
-        (
-            &[1, 0, 0, 9, 1, 2, 3, 4][..],
-            WireError::SetLength { length: 9, left: 8 },
-        ),
+        (&[1, 0, 0, 9, 1, 2, 3, 4][..], WireError::SetLength { length: 9, left: 8 }),
         (&[1, 0, 0, 3], WireError::SetLength { length: 3, left: 4 }),
         (&[1, 0, 0], WireError::Truncated { needed: 2, left: 1 }),
     ] {
@@ -159,10 +142,8 @@ fn passes_over_a_template_that_cannot_be_used() {
         1, 2, 0, 1, 0, 2, 0, 4, // 258
         0, 5, 0, 0, // a reserved number
     ];
-    let expected = vec![Record::Template(TemplateRecord {
-        id: id(258),
-        fields: vec![field(2, 4)],
-    })];
+    let expected =
+        vec![Record::Template(TemplateRecord { id: id(258), fields: vec![field(2, 4)] })];
     let errors = vec![
         WireError::EmptyRecord(id(256)),
         WireError::EmptyRecord(id(257)),
@@ -200,15 +181,9 @@ fn refuses_odd_option_lengths() {
 fn refuses_other_versions_and_short_headers() {
     let mut other = packet(&[]);
     other[1] = 5;
-    assert_eq!(
-        Message::decode(&other).unwrap_err().kind(),
-        WireErrorKind::Unsupported
-    );
+    assert_eq!(Message::decode(&other).unwrap_err().kind(), WireErrorKind::Unsupported);
     let short = &packet(&[])[..19];
-    assert!(matches!(
-        Message::decode(short).unwrap_err(),
-        WireError::Truncated { .. }
-    ));
+    assert!(matches!(Message::decode(short).unwrap_err(), WireError::Truncated { .. }));
 }
 
 #[test]
@@ -223,10 +198,7 @@ fn a_full_packet_takes_no_more_and_padding_is_never_a_record() {
     // Records of one octet: three octets of padding would read as three records.
     let mut encoder = MessageEncoder::new(MESSAGE_SIZE_MAX);
     assert!(encoder.data(id(256), 1, |writer| writer.u8(5)));
-    assert_eq!(
-        read(encoder.finish(header())).0,
-        [Record::Data(id(256), vec![5])]
-    );
+    assert_eq!(read(encoder.finish(header())).0, [Record::Data(id(256), vec![5])]);
 }
 
 fn specifiers(enterprise: u32) -> impl Strategy<Value = Vec<FieldSpecifier>> {
@@ -244,11 +216,7 @@ fn record() -> impl Strategy<Value = Record> {
         (ids.clone(), specifiers(0))
             .prop_map(|(id, fields)| Record::Template(TemplateRecord { id, fields })),
         (ids.clone(), specifiers(PEN_V9_SCOPE), specifiers(0)).prop_map(|(id, scopes, options)| {
-            Record::Options(OptionsTemplateRecord {
-                id,
-                scopes,
-                options,
-            })
+            Record::Options(OptionsTemplateRecord { id, scopes, options })
         }),
         (ids, vec(any::<u8>(), 4..40)).prop_map(|(id, bytes)| Record::Data(id, bytes)),
     ]
