@@ -1,3 +1,39 @@
-//! archive: sealed ring blocks -> Parquet segments, named by the manifest.
+//! archive: sealed ring blocks into Parquet segments, named by the manifest; and ring and
+//! archive together as one store to read.
+//!
+//! In: [`SealedBlock`](crate::ring::SealedBlock)s. Out: [`RecordBatch`](arrow_array::RecordBatch)es
+//! whose columns are Information Elements. Never: a record twice or not at all, whatever is
+//! killed when; a lock that readers take.
+//!
+//! ```text
+//! ring --[sealed blocks]--> Archiver --[SegmentWriter]--> date=../hour=../00000007.parquet
+//!                              |--[Manifest]--> manifest.jsonl, then blocks are unlinked
+//! StoreSnapshot: blocks of the ring, then the manifest --[block_batch, SegmentReader]--> query
+//! ```
+//! With `query` the only module that knows Arrow, and alone in knowing Parquet.
 
+mod archiver;
+mod buffers;
+mod columns;
+mod elements;
+mod error;
+mod manifest;
 pub mod schema;
+mod segment;
+mod snapshot;
+mod times;
+mod writer;
+
+#[cfg(test)]
+mod store_tests;
+#[cfg(test)]
+mod tests;
+
+pub use archiver::{ArchiveConfig, ArchiveCounters, Archiver, OpenStore, open_store};
+pub use columns::block_batch;
+pub use error::ArchiveError;
+pub use manifest::{Covered, Entry, LossEntry, Manifest, RowGroupEntry, SegmentEntry};
+pub use segment::SegmentReader;
+pub use snapshot::{BlockGap, StoreSnapshot};
+pub use times::FlowSpan;
+pub use writer::SegmentConfig;

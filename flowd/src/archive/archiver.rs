@@ -1,0 +1,439 @@
+//! Archiver: sealed blocks into segments, exactly once through a kill at any point.
+//!
+//! ```text
+//! claim blocks -> write segment.new, sync, rename -> replace manifest -> unlink blocks
+//!              1                                  2                   3
+//! ```
+//! A kill at 1 leaves a file that no manifest lists: it is removed, and the blocks are archived
+//! again. So it does at 2: the segment has an id that the manifest has not given yet. At 3 the
+//! manifest covers blocks that are still there: they are unlinked. Readers hold to the manifest
+//! and pass over blocks that it covers.
+
+use super::error::ArchiveError;
+use super::manifest::{Entry, Manifest, SegmentEntry, remove_if_there, remove_new, sync_dir};
+use super::writer::{NEW_SUFFIX, SegmentConfig, SegmentWriter};
+use crate::model::RecordType;
+use crate::model::time::UnixMillis;
+use crate::ring::{Block, BlockId, Recovery, Ring, RingConfig, RingError, SealedBlock, StoreLock};
+use crate::telemetry::{Counter, Flag, Throttle};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tracing::warn;
+
+/// When blocks are archived, and into what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArchiveConfig {
+    /// Octets of sealed blocks beyond which the oldest are archived, whatever their age.
+    pub sealed_size_max: u64,
+    /// How long after its receipt a record may wait in a sealed block, in milliseconds.
+    pub block_age_max_millis: i64,
+    /// How long after its end an hour's blocks are archived, in milliseconds, so that those of
+    /// all shards are sealed.
+    pub hour_grace_millis: i64,
+    /// Rows after which a segment ends at the next block.
+    pub segment_rows_max: u64,
+    /// How long after a failure the next try is, in milliseconds.
+    pub retry_millis: i64,
+    /// What segments are made with.
+    pub segment: SegmentConfig,
+}
+
+impl ArchiveConfig {
+    /// The configuration that goes with a ring of a size.
+    #[must_use]
+    pub fn for_ring(ring: &RingConfig) -> Self {
+        Self {
+            sealed_size_max: ring.ring_size_max / 2,
+            block_age_max_millis: 600_000,
+            hour_grace_millis: 15_000,
+            segment_rows_max: 4 << 20,
+            retry_millis: 5_000,
+            segment: SegmentConfig::default(),
+        }
+    }
+}
+
+/// What the archiver has done since it began.
+#[derive(Debug, Default)]
+pub struct ArchiveCounters {
+    /// Segments written.
+    pub segments: Counter,
+    /// Records in them.
+    pub rows: Counter,
+    /// Octets of them.
+    pub bytes: Counter,
+    /// Tries that failed; the blocks stay in the ring.
+    pub failures: Counter,
+}
+
+/// A store that this process writes to.
+#[derive(Debug)]
+pub struct OpenStore {
+    /// For the writers of shards.
+    pub ring: Arc<Ring>,
+    /// To be run on a thread of its own.
+    pub archiver: Archiver,
+    /// What was found in the ring.
+    pub recovery: Recovery,
+}
+
+/// Opens a store for writing, and makes it if there is nothing yet.
+///
+/// # Errors
+/// If it is in use, not a store, damaged, or cannot be written to.
+pub fn open_store(
+    path: &Path,
+    ring: RingConfig,
+    archive: ArchiveConfig,
+) -> Result<OpenStore, ArchiveError> {
+    let lock = StoreLock::acquire(path)?;
+    // The lock before the manifest, so that it is the last word; the manifest before the ring,
+    // so that no block gets a number that is covered already.
+    let archive_dir = lock.store().archive_dir();
+    let manifest = Manifest::load(&archive_dir)?;
+    if !Manifest::exists(&archive_dir) && !segment_files(&archive_dir)?.is_empty() {
+        return Err(ArchiveError::MissingManifest(archive_dir));
+    }
+    let (ring, recovery) = Ring::open(lock, ring, manifest.number_floors())?;
+    let archiver = Archiver::new(Arc::clone(&ring), archive, manifest)?;
+    Ok(OpenStore {
+        ring,
+        archiver,
+        recovery,
+    })
+}
+
+/// Moves sealed blocks from the ring into segments.
+#[derive(Debug)]
+pub struct Archiver {
+    ring: Arc<Ring>,
+    config: ArchiveConfig,
+    archive_dir: PathBuf,
+    manifest: Manifest,
+    counters: Arc<ArchiveCounters>,
+    retry_at: UnixMillis,
+    complaints: Throttle,
+}
+
+/// A segment that has its name but is in no manifest yet.
+#[derive(Debug)]
+pub(super) struct WrittenSegment {
+    entry: SegmentEntry,
+    blocks: Vec<BlockId>,
+}
+
+impl Archiver {
+    /// Takes up what the last one left: segments that no manifest lists, blocks that it covers.
+    fn new(
+        ring: Arc<Ring>,
+        config: ArchiveConfig,
+        mut manifest: Manifest,
+    ) -> Result<Self, ArchiveError> {
+        let archive_dir = ring.store().archive_dir();
+        fs::create_dir_all(&archive_dir).map_err(ArchiveError::io("make", &archive_dir))?;
+        remove_new(&archive_dir)?;
+        for (id, path) in segment_files(&archive_dir)? {
+            // Ids below were given: those files are the manifest's, or compaction's to remove.
+            if id.is_none_or(|id| id >= manifest.next_segment()) {
+                remove_if_there(&path)?;
+            }
+        }
+        if !Manifest::exists(&archive_dir) {
+            manifest.store(&archive_dir)?;
+            sync_dir(ring.store().path()).map_err(ArchiveError::io("sync", &archive_dir))?;
+        }
+        let sealed = ring.sealed_blocks().into_iter().map(|block| block.id);
+        let covered: Vec<_> = sealed.filter(|id| manifest.covers(*id)).collect();
+        ring.claim(&covered);
+        ring.free(&covered)?;
+        Ok(Self {
+            ring,
+            config,
+            archive_dir,
+            manifest,
+            counters: Arc::default(),
+            retry_at: UnixMillis(i64::MIN),
+            complaints: Throttle::new(Duration::from_secs(60)),
+        })
+    }
+
+    /// What has been done so far, for others to look at.
+    #[must_use]
+    pub fn counters(&self) -> Arc<ArchiveCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Archives what is due until `stop` is raised. What is left then is for
+    /// [`Archiver::finish`].
+    pub fn run(&mut self, stop: &Flag, clock: impl Fn() -> UnixMillis) {
+        const LOOK_EVERY: Duration = Duration::from_millis(500);
+        while !stop.is_raised() {
+            let now = clock();
+            if now >= self.retry_at
+                && let Err(error) = self.archive_due(now)
+            {
+                self.complain(&error, now);
+            }
+            // Woken by a sealed block; hours end without one.
+            self.ring.wakeups().recv_timeout(LOOK_EVERY).ok();
+        }
+    }
+
+    /// Archives all sealed blocks, unless `deadline` comes first: the rest stays in the ring,
+    /// and is archived after the next start.
+    ///
+    /// # Errors
+    /// If something cannot be archived; it stays in the ring.
+    pub fn finish(
+        &mut self,
+        clock: impl Fn() -> UnixMillis,
+        deadline: UnixMillis,
+    ) -> Result<(), ArchiveError> {
+        let in_time = || clock() < deadline;
+        for blocks in groups(self.ring.sealed_blocks()) {
+            self.archive(&blocks, &in_time)?;
+        }
+        self.record_losses()
+    }
+
+    /// Archives what is due now, and says how many segments that made.
+    ///
+    /// # Errors
+    /// If something cannot be archived; it stays in the ring.
+    pub fn archive_due(&mut self, now: UnixMillis) -> Result<usize, ArchiveError> {
+        let mut segments = 0;
+        let sealed = self.ring.sealed_blocks();
+        let mut waiting: u64 = sealed.iter().map(|block| block.size).sum();
+        let pressed = waiting > self.config.sealed_size_max;
+        for blocks in groups(sealed) {
+            // Once pressed, room is made for some time, so that segments are not slivers.
+            let presses = pressed && waiting > self.config.sealed_size_max / 2;
+            if presses || self.is_due(&blocks, now) {
+                segments += self.archive(&blocks, &|| true)?;
+                waiting -= blocks.iter().map(|block| block.size).sum::<u64>();
+            }
+        }
+        self.record_losses()?;
+        Ok(segments)
+    }
+
+    fn is_due(&self, blocks: &[SealedBlock], now: UnixMillis) -> bool {
+        blocks.iter().any(|block| {
+            let hour_end = (block.hour + 1) * 3_600_000;
+            now.0 >= hour_end + self.config.hour_grace_millis
+                || now.0 - block.received.0 >= self.config.block_age_max_millis
+        })
+    }
+
+    /// Archives blocks of one hour and type, and says how many segments that made.
+    fn archive(
+        &mut self,
+        blocks: &[SealedBlock],
+        in_time: &dyn Fn() -> bool,
+    ) -> Result<usize, ArchiveError> {
+        let mut segments = 0;
+        let mut rest = blocks;
+        while !rest.is_empty() {
+            let mut rows = 0;
+            let fitting = rest.iter().take_while(|block| {
+                let fits = rows < self.config.segment_rows_max;
+                rows += block.rows;
+                fits
+            });
+            let (chunk, after) = rest.split_at(fitting.count().max(1));
+            if let Some(written) = self.write(chunk, in_time)? {
+                let written = self.commit(written)?;
+                self.free(&written)?;
+                segments += 1;
+            }
+            rest = after;
+        }
+        Ok(segments)
+    }
+
+    /// Writes blocks of one hour and type into a segment. None if none of them can be read.
+    pub(super) fn write(
+        &self,
+        blocks: &[SealedBlock],
+        in_time: &dyn Fn() -> bool,
+    ) -> Result<Option<WrittenSegment>, ArchiveError> {
+        let ids: Vec<_> = blocks.iter().map(|block| block.id).collect();
+        let claimed = self.ring.claim(&ids);
+        let written = self.write_claimed(&claimed, in_time);
+        if !matches!(written, Ok(Some(_))) {
+            self.ring.release(&ids);
+        }
+        written
+    }
+
+    fn write_claimed(
+        &self,
+        claimed: &[SealedBlock],
+        in_time: &dyn Fn() -> bool,
+    ) -> Result<Option<WrittenSegment>, ArchiveError> {
+        let mut blocks = Vec::with_capacity(claimed.len());
+        for block in claimed {
+            match Block::open(&block.path) {
+                Ok(opened) => blocks.push(Arc::new(opened)),
+                Err(error @ RingError::DamagedBlock { .. }) => {
+                    warn!(%error, "put aside");
+                    self.ring.set_aside(block.id)?;
+                }
+                Err(error) if error.is_not_found() => {
+                    warn!(%error, "somebody removed a ring block");
+                    // There is no file to put aside, but its rows are lost.
+                    self.ring.set_aside(block.id).ok();
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let Some(first) = blocks.first() else {
+            return Ok(None);
+        };
+        let mut segment = SegmentWriter::create(
+            &self.archive_dir,
+            self.manifest.next_segment(),
+            first.id().lane.record_type(),
+            first.hour(),
+            self.config.segment,
+        )?;
+        for block in &blocks {
+            let written = match in_time() {
+                true => segment.write(block),
+                false => Err(ArchiveError::OutOfTime),
+            };
+            if let Err(error) = written {
+                segment.abandon();
+                return Err(error);
+            }
+        }
+        let blocks = blocks.iter().map(|block| block.id()).collect();
+        let entry = segment.finish()?;
+        Ok(Some(WrittenSegment { entry, blocks }))
+    }
+
+    /// Lists a segment, and what was lost until now. From here on it counts, and the blocks
+    /// that it covers do not.
+    pub(super) fn commit(&mut self, written: WrittenSegment) -> Result<Vec<BlockId>, ArchiveError> {
+        let WrittenSegment { entry, blocks } = written;
+        let (rows, bytes) = (entry.rows, entry.bytes);
+        if let Err(error) = self.replace_manifest(Some(entry)) {
+            self.ring.release(&blocks);
+            return Err(error);
+        }
+        self.counters.segments.add(1);
+        self.counters.rows.add(rows);
+        self.counters.bytes.add(bytes);
+        Ok(blocks)
+    }
+
+    /// Unlinks blocks that the manifest covers.
+    pub(super) fn free(&self, blocks: &[BlockId]) -> Result<(), ArchiveError> {
+        Ok(self.ring.free(blocks)?)
+    }
+
+    fn record_losses(&mut self) -> Result<(), ArchiveError> {
+        self.replace_manifest(None)
+    }
+
+    /// Adds a segment and all that was lost until now to the manifest.
+    fn replace_manifest(&mut self, segment: Option<SegmentEntry>) -> Result<(), ArchiveError> {
+        let lost = self.ring.take_lost();
+        if segment.is_none() && lost.is_empty() {
+            return Ok(());
+        }
+        let mut manifest = self.manifest.clone();
+        for loss in lost.iter().cloned() {
+            manifest.push(Entry::Loss(loss.into()));
+        }
+        if let Some(segment) = segment {
+            manifest.push(Entry::Segment(segment));
+        }
+        if let Err(error) = manifest.store(&self.archive_dir) {
+            // If it failed after the manifest had its name, readers go by it, and so must we.
+            let there = Manifest::load(&self.archive_dir);
+            if !there.is_ok_and(|there| there.generation() == manifest.generation()) {
+                self.ring.return_lost(lost);
+                return Err(error);
+            }
+        }
+        self.manifest = manifest;
+        Ok(())
+    }
+
+    fn complain(&mut self, error: &ArchiveError, now: UnixMillis) {
+        self.counters.failures.add(1);
+        self.retry_at = UnixMillis(now.0.saturating_add(self.config.retry_millis));
+        if let Some(suppressed) = self.complaints.pass(Instant::now()) {
+            warn!(%error, suppressed, "cannot archive; the ring keeps the records");
+        }
+    }
+}
+
+/// Blocks by hour and type, the oldest hour first, each in the order of receipt.
+pub(super) fn groups(blocks: Vec<SealedBlock>) -> Vec<Vec<SealedBlock>> {
+    let mut groups: BTreeMap<(i64, u8), Vec<SealedBlock>> = BTreeMap::new();
+    for block in blocks {
+        let record_type = block.id.lane.record_type();
+        let group = groups.entry((block.hour, record_type as u8));
+        group.or_default().push(block);
+    }
+    let mut groups: Vec<_> = groups.into_values().collect();
+    for group in &mut groups {
+        group.sort_by_key(|block| (block.received.0, block.id));
+    }
+    groups
+}
+
+/// The segments in an archive's directories, with their ids, and what is left of segments that
+/// were being written, without.
+fn segment_files(archive_dir: &Path) -> Result<Vec<(Option<u64>, PathBuf)>, ArchiveError> {
+    let mut files = Vec::new();
+    for root in [RecordType::Flow, RecordType::Options, RecordType::Counters] {
+        let root = match root {
+            RecordType::Flow => archive_dir.to_owned(),
+            other => archive_dir.join(other.name()),
+        };
+        for date in entries(&root, "date=")? {
+            for hour in entries(&date, "hour=")? {
+                for path in entries(&hour, "")? {
+                    let name = path
+                        .file_name()
+                        .and_then(|name| name.to_str())
+                        .unwrap_or("");
+                    let id = name.strip_suffix(".parquet").and_then(|id| id.parse().ok());
+                    if id.is_some() || name.ends_with(NEW_SUFFIX) {
+                        files.push((id, path));
+                    }
+                }
+            }
+        }
+    }
+    Ok(files)
+}
+
+fn entries(directory: &Path, prefix: &str) -> Result<Vec<PathBuf>, ArchiveError> {
+    let listed = match fs::read_dir(directory) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            return Ok(Vec::new());
+        }
+        result => result.map_err(ArchiveError::io("read", directory))?,
+    };
+    let paths = listed.map(|entry| Ok(entry?.path()));
+    let paths: io::Result<Vec<_>> = paths.collect();
+    let mut paths = paths.map_err(ArchiveError::io("read", directory))?;
+    paths.retain(|path| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.starts_with(prefix))
+    });
+    Ok(paths)
+}

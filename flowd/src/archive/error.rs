@@ -1,0 +1,86 @@
+//! What can go wrong in the archive, and what the user can do about it.
+
+use crate::ring::RingError;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why the archive cannot do what was asked. Each text is one line that names the remedy.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArchiveError {
+    /// The ring refused.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    /// The system refused.
+    #[error("cannot {doing} {}: {source}", path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To which file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The manifest is not what flowd wrote.
+    #[error("manifest {} is damaged ({what}): restore it from a copy, the segments beside it are untouched", path.display())]
+    DamagedManifest {
+        /// The manifest.
+        path: PathBuf,
+        /// What does not hold.
+        what: String,
+    },
+    /// The manifest has a format that this program does not know.
+    #[error("manifest {} has format {found}, this flowd knows {known}: use the flowd that wrote it", path.display())]
+    ManifestFormat {
+        /// The manifest.
+        path: PathBuf,
+        /// The format it says it has.
+        found: String,
+        /// The format that is known here.
+        known: u32,
+    },
+    /// There are segments, but nothing that lists them.
+    #[error("archive {} has segments but no manifest.jsonl: restore it from a copy, or move the segments away", .0.display())]
+    MissingManifest(PathBuf),
+    /// A segment cannot be read or written as Parquet.
+    #[error("segment {}: {source}", path.display())]
+    Segment {
+        /// The segment.
+        path: PathBuf,
+        /// What the Parquet library said.
+        source: parquet::errors::ParquetError,
+    },
+    /// A segment has fewer row groups or rows, or a column of another type, than it should.
+    #[error("segment {} is not what the manifest says ({what}): `flowd store verify` lists what is lost", path.display())]
+    DamagedSegment {
+        /// The segment.
+        path: PathBuf,
+        /// What does not hold.
+        what: &'static str,
+    },
+    /// Columns that do not make a batch.
+    #[error("cannot lay out records by column: {0}")]
+    Arrow(#[from] arrow_schema::ArrowError),
+    /// The time to finish was over before the segment was.
+    #[error("not archived before the end: it stays in the ring and is archived at the next start")]
+    OutOfTime,
+}
+
+impl ArchiveError {
+    /// Makes the error of a refused system call.
+    pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io {
+            doing,
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    /// Makes the error of a segment.
+    pub(super) fn segment(path: &Path) -> impl FnOnce(parquet::errors::ParquetError) -> Self {
+        move |source| Self::Segment {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}

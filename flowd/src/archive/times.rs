@@ -1,0 +1,64 @@
+//! FlowSpan: between which times the flows of some rows lie, so that a query by time can leave
+//! the rows out unseen.
+
+use crate::model::{Column, ColumnRef};
+use crate::ring::Block;
+use std::ops::Range;
+
+/// Between which times the flows of some rows lie.
+///
+/// A row without a start or an end may be taken to lie at its other time or at its receipt: all
+/// of these are within the span. Rows without any time are anywhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowSpan {
+    span: Option<(i64, i64)>,
+    is_anywhere: bool,
+}
+
+impl FlowSpan {
+    /// The span of some rows of a block.
+    #[must_use]
+    pub fn of(block: &Block, rows: Range<usize>) -> Self {
+        let mut span = Self::default();
+        span.add(block, rows);
+        span
+    }
+
+    /// Widens the span to some rows of a block.
+    pub(super) fn add(&mut self, block: &Block, rows: Range<usize>) {
+        use Column::{CollectionTimeMilliseconds, FlowEndMilliseconds, FlowStartMilliseconds};
+        for run in block.runs(rows) {
+            let times = |column| match block.column(column) {
+                Some(ColumnRef::I64(times)) if run.shape.columns.contains(column) => {
+                    Some(&times[run.rows.clone()])
+                }
+                _ => None,
+            };
+            match (times(FlowStartMilliseconds), times(FlowEndMilliseconds)) {
+                (Some(starts), Some(ends)) => {
+                    self.widen(starts.iter().copied().min(), ends.iter().copied().max());
+                }
+                (start, end) => {
+                    let received = times(CollectionTimeMilliseconds);
+                    self.is_anywhere |= received.is_none();
+                    for times in [start, end, received].into_iter().flatten() {
+                        self.widen(times.iter().copied().min(), times.iter().copied().max());
+                    }
+                }
+            }
+        }
+    }
+
+    fn widen(&mut self, start: Option<i64>, end: Option<i64>) {
+        if let (Some(start), Some(end)) = (start, end) {
+            let (first, last) = self.span.get_or_insert((start, end));
+            (*first, *last) = (start.min(*first), end.max(*last));
+        }
+    }
+
+    /// The least start and the greatest end; none if a row may lie at any time.
+    #[must_use]
+    pub const fn range(&self) -> Option<(i64, i64)> {
+        if self.is_anywhere { None } else { self.span }
+    }
+}

@@ -1,0 +1,249 @@
+//! SegmentWriter: sealed blocks into one Parquet file.
+
+use super::columns::block_batch;
+use super::error::ArchiveError;
+use super::manifest::{Covered, RowGroupEntry, SegmentEntry, hex, sync_dir};
+use super::schema::schema;
+use super::times::FlowSpan;
+use crate::model::time::UnixMillis;
+use crate::model::{Column, RecordType};
+use crate::ring::Block;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Files with this ending are in no manifest, and are removed at a restart.
+pub(super) const NEW_SUFFIX: &str = ".new";
+
+/// What a segment is made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentConfig {
+    /// Rows of a row group.
+    pub row_group_rows: usize,
+    /// The level of zstd.
+    pub compression_level: i32,
+}
+
+impl Default for SegmentConfig {
+    fn default() -> Self {
+        Self {
+            row_group_rows: 131_072,
+            compression_level: 1,
+        }
+    }
+}
+
+/// A segment that is being written, under a name that nobody reads.
+pub(super) struct SegmentWriter {
+    archive_dir: PathBuf,
+    new: PathBuf,
+    writer: ArrowWriter<HashingFile>,
+    config: SegmentConfig,
+    entry: SegmentEntry,
+    /// The row group that is being filled.
+    group_rows: usize,
+    group_span: FlowSpan,
+}
+
+/// Counts and hashes what it passes on to a file.
+struct HashingFile {
+    file: BufWriter<File>,
+    sha256: Sha256,
+    size: u64,
+}
+
+impl Write for HashingFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let size = self.file.write(bytes)?;
+        self.sha256.update(&bytes[..size]);
+        self.size += size as u64;
+        Ok(size)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl SegmentWriter {
+    /// Begins the segment `id`, for records of one type and one hour of receipt.
+    pub(super) fn create(
+        archive_dir: &Path,
+        id: u64,
+        record_type: RecordType,
+        hour: i64,
+        config: SegmentConfig,
+    ) -> Result<Self, ArchiveError> {
+        let path = segment_path(id, record_type, hour);
+        let new = archive_dir.join(format!("{path}{NEW_SUFFIX}"));
+        let directory = new.parent().unwrap_or(archive_dir);
+        fs::create_dir_all(directory).map_err(ArchiveError::io("make", directory))?;
+        let file = File::create(&new).map_err(ArchiveError::io("make", &new))?;
+        let file = HashingFile {
+            file: BufWriter::with_capacity(1 << 20, file),
+            sha256: Sha256::new(),
+            size: 0,
+        };
+        let properties = properties(config).map_err(ArchiveError::segment(&new))?;
+        let writer = ArrowWriter::try_new(file, Arc::clone(schema()), Some(properties))
+            .map_err(ArchiveError::segment(&new))?;
+        Ok(Self {
+            archive_dir: archive_dir.to_owned(),
+            new,
+            writer,
+            config,
+            entry: SegmentEntry {
+                id,
+                path,
+                record_type,
+                hour,
+                covered: Vec::new(),
+                rows: 0,
+                row_groups: Vec::new(),
+                received: (i64::MAX, i64::MIN),
+                bytes: 0,
+                sha256: String::new(),
+            },
+            group_rows: 0,
+            group_span: FlowSpan::default(),
+        })
+    }
+
+    /// Adds all rows of a sealed block.
+    pub(super) fn write(&mut self, block: &Arc<Block>) -> Result<(), ArchiveError> {
+        assert!(block.is_sealed(), "only sealed blocks are archived");
+        let columns: Vec<usize> = (0..schema().fields().len()).collect();
+        let mut first = 0;
+        while first < block.rows() {
+            let room = self.config.row_group_rows - self.group_rows;
+            let rows = first..block.rows().min(first + room);
+            let batch = block_batch(block, rows.clone(), &columns)?;
+            let written = self.writer.write(&batch);
+            written.map_err(ArchiveError::segment(&self.new))?;
+            self.group_span.add(block, rows.clone());
+            self.group_rows += rows.len();
+            if self.group_rows == self.config.row_group_rows {
+                self.end_row_group()?;
+            }
+            first = rows.end;
+        }
+        let (earliest, latest) = block.received();
+        let received = &mut self.entry.received;
+        *received = (received.0.min(earliest), received.1.max(latest));
+        self.entry.rows += block.rows() as u64;
+        self.cover(block);
+        Ok(())
+    }
+
+    /// Waits until the segment is on disk, and gives it its name. It counts only when the
+    /// manifest lists it.
+    pub(super) fn finish(mut self) -> Result<SegmentEntry, ArchiveError> {
+        self.end_row_group()?;
+        let Self {
+            archive_dir,
+            new,
+            writer,
+            mut entry,
+            ..
+        } = self;
+        let written = writer.into_inner().map_err(ArchiveError::segment(&new))?;
+        let HashingFile { file, sha256, size } = written;
+        entry.bytes = size;
+        entry.sha256 = hex(&sha256.finalize());
+        let path = archive_dir.join(&entry.path);
+        let named = file
+            .into_inner()
+            .map_err(io::IntoInnerError::into_error)
+            .and_then(|file| file.sync_all())
+            .and_then(|()| fs::rename(&new, &path))
+            .and_then(|()| sync_dirs(&archive_dir, &path));
+        named.map_err(ArchiveError::io("write", &new))?;
+        Ok(entry)
+    }
+
+    /// Gives up: the file goes.
+    pub(super) fn abandon(self) {
+        let Self { new, writer, .. } = self;
+        drop(writer);
+        // If it stays, a restart removes it.
+        drop(fs::remove_file(new));
+    }
+
+    fn end_row_group(&mut self) -> Result<(), ArchiveError> {
+        if self.group_rows == 0 {
+            return Ok(());
+        }
+        let flushed = self.writer.flush();
+        flushed.map_err(ArchiveError::segment(&self.new))?;
+        self.entry.row_groups.push(RowGroupEntry {
+            rows: std::mem::take(&mut self.group_rows),
+            times: std::mem::take(&mut self.group_span).range(),
+        });
+        Ok(())
+    }
+
+    fn cover(&mut self, block: &Block) {
+        let id = block.id();
+        let same_lane = self.entry.covered.iter_mut().find(|covered| {
+            (covered.shard, covered.lane, covered.last + 1) == (id.shard, id.lane, id.number)
+        });
+        match same_lane {
+            Some(covered) => covered.last = id.number,
+            None => self.entry.covered.push(Covered {
+                shard: id.shard,
+                lane: id.lane,
+                first: id.number,
+                last: id.number,
+            }),
+        }
+    }
+}
+
+/// Flows lie in directories of their own, so that `date=*/hour=*/*.parquet` names all flows and
+/// nothing else.
+fn segment_path(id: u64, record_type: RecordType, hour: i64) -> String {
+    let hour_path = UnixMillis(hour * 3_600_000).hour_path();
+    match record_type {
+        RecordType::Flow => format!("{hour_path}/{id:08}.parquet"),
+        other => format!("{}/{hour_path}/{id:08}.parquet", other.name()),
+    }
+}
+
+/// Waits until the names of a file and of the directories above it are on disk.
+fn sync_dirs(archive_dir: &Path, path: &Path) -> io::Result<()> {
+    let directories = path.ancestors().skip(1);
+    for directory in directories.take_while(|directory| directory.starts_with(archive_dir)) {
+        sync_dir(directory)?;
+    }
+    Ok(())
+}
+
+fn properties(config: SegmentConfig) -> parquet::errors::Result<WriterProperties> {
+    let level = ZstdLevel::try_new(config.compression_level)?;
+    let mut properties = WriterProperties::builder()
+        .set_created_by("flowd".to_owned())
+        .set_compression(Compression::ZSTD(level))
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        // Row groups end where SegmentWriter says.
+        .set_max_row_group_row_count(None);
+    // Values that mostly rise, and seldom repeat: a dictionary of them is as long as they are.
+    for column in [
+        Column::FlowStartMilliseconds,
+        Column::FlowEndMilliseconds,
+        Column::CollectionTimeMilliseconds,
+        Column::ExportSequenceNumber,
+        Column::ExportRecordIndex,
+    ] {
+        let path = ColumnPath::from(column.name());
+        properties = properties
+            .set_column_dictionary_enabled(path.clone(), false)
+            .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
+    }
+    Ok(properties.build())
+}
