@@ -16,6 +16,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 const HOUR_MILLIS: i64 = 3_600_000;
+/// When what was received in [`HOUR`] is some seconds old.
+const SOON: UnixMillis = UnixMillis(NOW.0 + 30_000);
 /// After all hours that the tests use, with grace.
 const LATER: UnixMillis = UnixMillis(NOW.0 + 10 * HOUR_MILLIS);
 
@@ -542,7 +544,7 @@ fn a_snapshot_beside_writer_and_archiver_is_exact() {
     let (appended, stop) = (Counter::new(), Flag::default());
     let mut mixed = 0;
     std::thread::scope(|scope| {
-        scope.spawn(|| archiver.run(&stop, || NOW));
+        scope.spawn(|| archiver.run(&stop, || SOON));
         let mut writer = ring.writer(0, NOW).unwrap();
         let appended = &appended;
         scope.spawn(move || {
@@ -596,7 +598,7 @@ fn archiver_to_be_killed() {
     // Ends by itself if nobody comes to kill it.
     while next < held + 2_000_000 {
         append(&mut writer, &mut next, 300, HOUR);
-        archiver.archive_due(NOW).unwrap();
+        archiver.archive_due(SOON).unwrap();
     }
 }
 

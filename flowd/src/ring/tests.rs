@@ -241,8 +241,8 @@ fn absent_columns_and_unused_rows_cost_nothing() {
         .iter()
         .map(|column| (column.kind().width() as u64 * 1_000).next_multiple_of(pages))
         .sum();
-    // Head and words, shape and origin ids, and a page of dictionary.
-    let rest = 8_192 + pages + 2 * pages + pages;
+    // Head and words, shape and origin ids, and what is reserved of the dictionary.
+    let rest = 8_192 + pages + 2 * pages + 4 * pages;
     let taken = fs::metadata(&path).unwrap().blocks() * 512;
     // The file system may count a page or two of its own.
     let own = columns + rest..=columns + rest + 2 * pages;

@@ -14,6 +14,9 @@ use std::sync::Arc;
 const EXTRAS_RESERVE_SIZE: usize = 256 << 10;
 const DICTIONARY_RESERVE_SIZE: usize = 16 << 10;
 
+/// Less than this is not given back: a call to the file system costs more than it gains.
+const DISCARD_SIZE_MIN: usize = 32 << 10;
+
 /// The one writer of a block.
 #[derive(Debug)]
 pub(super) struct BlockWriter<W> {
@@ -387,7 +390,10 @@ impl<W: WriteStorage> BlockWriter<W> {
         ] {
             unused.push(rest(area, heap.end, heap.reserved));
         }
-        for range in unused.into_iter().filter(|range| !range.is_empty()) {
+        for range in unused
+            .into_iter()
+            .filter(|range| range.len() >= DISCARD_SIZE_MIN)
+        {
             if self.storage.discard(range).is_err() {
                 // A file system that cannot give pages back keeps them until the block goes.
                 return;
