@@ -25,6 +25,8 @@ mod times;
 mod writer;
 
 #[cfg(test)]
+mod kill_tests;
+#[cfg(test)]
 mod store_tests;
 #[cfg(test)]
 mod tests;

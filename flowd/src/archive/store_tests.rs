@@ -6,22 +6,19 @@ use crate::model::time::UnixMillis;
 use crate::model::{Column, ColumnMut, FlowBatch, RecordType, Shape};
 use crate::ring::sample::{HOUR, NOW, Source, v4_shape};
 use crate::ring::{Lane, Ring, RingConfig, RingDrop, RingError, ShardWriter, WhenFull};
-use crate::telemetry::{Counter, Flag};
+use crate::telemetry::Counter;
 use arrow_array::cast::AsArray;
 use arrow_array::types::UInt64Type;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 const HOUR_MILLIS: i64 = 3_600_000;
-/// When what was received in [`HOUR`] is some seconds old.
-const SOON: UnixMillis = UnixMillis(NOW.0 + 30_000);
 /// After all hours that the tests use, with grace.
-const LATER: UnixMillis = UnixMillis(NOW.0 + 10 * HOUR_MILLIS);
+pub(super) const LATER: UnixMillis = UnixMillis(NOW.0 + 10 * HOUR_MILLIS);
 
-fn ring_config() -> RingConfig {
+pub(super) fn ring_config() -> RingConfig {
     RingConfig {
         block_rows: 256,
         stripe_rows: 32,
@@ -29,7 +26,7 @@ fn ring_config() -> RingConfig {
     }
 }
 
-fn archive_config() -> ArchiveConfig {
+pub(super) fn archive_config() -> ArchiveConfig {
     ArchiveConfig {
         segment: SegmentConfig {
             row_group_rows: 1_000,
@@ -39,12 +36,12 @@ fn archive_config() -> ArchiveConfig {
     }
 }
 
-fn open(path: &Path) -> OpenStore {
+pub(super) fn open(path: &Path) -> OpenStore {
     open_store(path, ring_config(), archive_config()).unwrap()
 }
 
 /// Appends flows that are numbered on from `next`, received in some hour.
-fn append(writer: &mut ShardWriter, next: &mut u64, count: usize, hour: i64) {
+pub(super) fn append(writer: &mut ShardWriter, next: &mut u64, count: usize, hour: i64) {
     let (shape, origin) = (v4_shape(), Source(1).origin());
     let mut batch = FlowBatch::new();
     for row in batch.append_rows(&shape, &origin, count) {
@@ -60,7 +57,7 @@ fn append(writer: &mut ShardWriter, next: &mut u64, count: usize, hour: i64) {
 }
 
 /// The numbers of all flows in a store, with how often each is there.
-fn numbers(snapshot: &StoreSnapshot) -> BTreeMap<u64, usize> {
+pub(super) fn numbers(snapshot: &StoreSnapshot) -> BTreeMap<u64, usize> {
     let column = [Column::OctetDeltaCount.index()];
     let mut numbers = BTreeMap::new();
     let mut count = |batch: arrow_array::RecordBatch| {
@@ -80,7 +77,7 @@ fn numbers(snapshot: &StoreSnapshot) -> BTreeMap<u64, usize> {
 }
 
 /// Checks that a store has each flow up to a number exactly once, and none besides.
-fn assert_complete(store: &Path, end: u64) -> StoreSnapshot {
+pub(super) fn assert_complete(store: &Path, end: u64) -> StoreSnapshot {
     let snapshot = StoreSnapshot::open(store).unwrap();
     assert_eq!(snapshot.gaps, []);
     assert!(snapshot.unreadable.is_empty());
@@ -527,108 +524,4 @@ fn a_torn_manifest_is_one_clear_error() {
         .unwrap_err()
         .to_string();
     assert!(text.contains("restore it from a copy"), "{text}");
-}
-
-#[test]
-fn a_snapshot_beside_writer_and_archiver_is_exact() {
-    const ROWS: u64 = 60_000;
-    let dir = tempfile::tempdir().unwrap();
-    let archive = ArchiveConfig {
-        block_age_max_millis: 0,
-        segment_rows_max: 2_000,
-        ..archive_config()
-    };
-    let OpenStore {
-        ring, mut archiver, ..
-    } = open_store(dir.path(), ring_config(), archive).unwrap();
-    let (appended, stop) = (Counter::new(), Flag::default());
-    let mut mixed = 0;
-    std::thread::scope(|scope| {
-        scope.spawn(|| archiver.run(&stop, || SOON));
-        let mut writer = ring.writer(0, NOW).unwrap();
-        let appended = &appended;
-        scope.spawn(move || {
-            let mut next = 0;
-            while next < ROWS {
-                append(&mut writer, &mut next, 113, HOUR);
-                appended.set(next);
-            }
-        });
-        while appended.value() < ROWS {
-            let before = appended.value();
-            let snapshot = StoreSnapshot::open(dir.path()).unwrap();
-            assert_eq!(snapshot.gaps, []);
-            let numbers = numbers(&snapshot);
-            let count = numbers.len() as u64;
-            assert!(count >= before, "{count} of {before}");
-            assert!(numbers.values().all(|&times| times == 1));
-            assert!(numbers.keys().copied().eq(0..count));
-            mixed += u64::from(snapshot.ring_records() > 0 && snapshot.archive_records() > 0);
-        }
-        stop.raise();
-    });
-    assert!(mixed > 0, "some snapshot had records on both sides");
-    let end = appended.value();
-    archiver.finish(|| NOW, LATER).unwrap();
-    assert_eq!(assert_complete(dir.path(), end).archive_records(), end);
-}
-
-/// Names the store to write to, in the process that is to be killed.
-const STORE: &str = "FLOWD_TEST_KILLED_ARCHIVER_STORE";
-
-/// Not a test of its own: without the variable it has nothing to do.
-#[test]
-fn archiver_to_be_killed() {
-    let Ok(store) = std::env::var(STORE) else {
-        return;
-    };
-    let archive = ArchiveConfig {
-        block_age_max_millis: 0,
-        segment_rows_max: 1_000,
-        ..archive_config()
-    };
-    let OpenStore {
-        ring, mut archiver, ..
-    } = open_store(Path::new(&store), ring_config(), archive).unwrap();
-    let held = StoreSnapshot::open(Path::new(&store))
-        .unwrap()
-        .flow_records();
-    let mut writer = ring.writer(0, NOW).unwrap();
-    let mut next = held;
-    // Ends by itself if nobody comes to kill it.
-    while next < held + 2_000_000 {
-        append(&mut writer, &mut next, 300, HOUR);
-        archiver.archive_due(SOON).unwrap();
-    }
-}
-
-#[test]
-fn a_killed_archiver_neither_loses_nor_doubles() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut end = 0;
-    for round in 0..6u64 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "archive::store_tests::archiver_to_be_killed"])
-            .env(STORE, dir.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        // Until it has appended something, then a little longer each time.
-        let segments = |store: &Path| StoreSnapshot::open(store).map_or(0, |s| s.segments.len());
-        let before = segments(dir.path());
-        while segments(dir.path()) < before + 2 {
-            assert!(child.try_wait().unwrap().is_none(), "ended by itself");
-        }
-        std::thread::sleep(std::time::Duration::from_micros(700 * round));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let snapshot = StoreSnapshot::open(dir.path()).unwrap();
-        assert!(snapshot.flow_records() > end);
-        end = snapshot.flow_records();
-        // Whatever it was at: each flow up to the last is there, and there once.
-        assert_complete(dir.path(), end);
-    }
-    let OpenStore { mut archiver, .. } = open(dir.path());
-    archiver.finish(|| NOW, LATER).unwrap();
-    assert_eq!(assert_complete(dir.path(), end).archive_records(), end);
 }

@@ -8,10 +8,8 @@ use super::schema::{
 use super::segment::SegmentReader;
 use super::times::FlowSpan;
 use super::writer::{SegmentConfig, SegmentWriter};
-use crate::model::{
-    Column, ColumnMut, ColumnSet, FlowBatch, FlowRecord, Origin, RecordType, Shape, Value,
-};
-use crate::ring::sample::{HOUR, NOW, Source, sent_records, v4_shape};
+use crate::model::{Column, ColumnMut, ColumnSet, FlowBatch, FlowRecord, RecordType, Shape, Value};
+use crate::ring::sample::{HOUR, NOW, Sent, Source, sent_records, v4_shape};
 use crate::ring::{Block, NumberFloors, Ring, RingConfig, StoreLock};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{TimestampMillisecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
@@ -39,7 +37,7 @@ fn ring(path: &Path) -> Arc<Ring> {
 }
 
 /// Appends batches, and returns the sealed blocks with the records they must hold.
-fn blocks_of(batches: &[FlowBatch]) -> Vec<(Arc<Block>, Vec<(Arc<Origin>, FlowRecord)>)> {
+fn blocks_of(batches: &[FlowBatch]) -> Vec<(Arc<Block>, Vec<Sent>)> {
     let dir = tempfile::tempdir().unwrap();
     let ring = ring(dir.path());
     let mut writer = ring.writer(0, NOW).unwrap();
@@ -58,9 +56,9 @@ fn blocks_of(batches: &[FlowBatch]) -> Vec<(Arc<Block>, Vec<(Arc<Origin>, FlowRe
 }
 
 /// Compares every value of a batch with the records it was made of.
-fn assert_holds(batch: &RecordBatch, records: &[(Arc<Origin>, FlowRecord)]) {
+fn assert_holds(batch: &RecordBatch, records: &[Sent]) {
     assert_eq!(batch.num_rows(), records.len());
-    for (row, (origin, record)) in records.iter().enumerate() {
+    for (row, Sent { origin, record }) in records.iter().enumerate() {
         for &column in Column::ALL {
             let array = batch.column_by_name(column.name()).unwrap();
             let (found, expected) = (value(array, row), record.value(column).map(number));

@@ -6,7 +6,7 @@ use super::block::Block;
 use super::lane::{BlockId, Lane};
 use super::layout::{BlockFormat, BlockHead, Layout};
 use super::map::heap::{HeapReader, HeapWriter, heap_block};
-use super::sample::{NOW, Source, sent_records};
+use super::sample::{NOW, Sent, Source, sent_records};
 use super::storage::FIRST_STRIPE;
 use super::writer::BlockWriter;
 use crate::model::{
@@ -62,7 +62,7 @@ fn rows() -> FlowBatch {
     batch
 }
 
-fn read(reader: &HeapReader) -> (bool, Vec<(Arc<Origin>, FlowRecord)>) {
+fn read(reader: &HeapReader) -> (bool, Vec<Sent>) {
     let block = Block::of(Box::new(reader.clone()), Path::new("")).unwrap();
     block.check_ids().unwrap();
     let mut batch = FlowBatch::new();

@@ -66,16 +66,23 @@ mod stripe;
 mod sync;
 mod writer;
 
-#[cfg(all(test, not(flowd_loom)))]
+#[cfg(test)]
+#[cfg(not(flowd_loom))]
 mod kill_tests;
-#[cfg(all(test, flowd_loom))]
+#[cfg(test)]
+#[cfg(flowd_loom)]
 mod loom_tests;
+#[cfg(test)]
+#[cfg(not(flowd_loom))]
+mod recover_tests;
 #[cfg(test)]
 #[cfg_attr(flowd_loom, expect(dead_code, reason = "the models use a part of it"))]
 pub(crate) mod sample;
-#[cfg(all(test, not(flowd_loom)))]
+#[cfg(test)]
+#[cfg(not(flowd_loom))]
 mod tests;
-#[cfg(all(test, not(flowd_loom)))]
+#[cfg(test)]
+#[cfg(not(flowd_loom))]
 mod writer_tests;
 
 pub use block::{Block, BlockRun};

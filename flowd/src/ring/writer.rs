@@ -152,7 +152,7 @@ impl<W: WriteStorage> BlockWriter<W> {
     /// Returns the octets that the block takes.
     pub(super) fn seal(mut self) -> Result<u64, RingError> {
         let format = &self.layout.format;
-        if self.rows % format.stripe_rows != 0 && self.rows != format.rows_max {
+        if !self.rows.is_multiple_of(format.stripe_rows) && self.rows != format.rows_max {
             self.close_stripe(self.rows);
         }
         self.storage.store(STATE, SEALED);
@@ -322,7 +322,7 @@ impl<W: WriteStorage> BlockWriter<W> {
     fn commit(&mut self, count: usize) {
         let rows = self.rows + count;
         let format = &self.layout.format;
-        if rows % format.stripe_rows == 0 || rows == format.rows_max {
+        if rows.is_multiple_of(format.stripe_rows) || rows == format.rows_max {
             self.close_stripe(rows);
         }
         let Self { storage, .. } = self;
