@@ -9,9 +9,7 @@ use super::map::heap::{HeapReader, HeapWriter, heap_block};
 use super::sample::{NOW, Sent, Source, sent_records};
 use super::storage::FIRST_STRIPE;
 use super::writer::BlockWriter;
-use crate::model::{
-    Column, ColumnSet, ExtraSpec, FlowBatch, FlowRecord, Origin, RecordType, Shape,
-};
+use crate::model::{Column, ColumnSet, ExtraSpec, FlowBatch, RecordType, Shape};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
