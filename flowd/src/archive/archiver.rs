@@ -15,14 +15,17 @@ use super::writer::{NEW_SUFFIX, SegmentConfig, SegmentWriter};
 use crate::model::RecordType;
 use crate::model::time::UnixMillis;
 use crate::ring::{Block, BlockId, Recovery, Ring, RingConfig, RingError, SealedBlock, StoreLock};
-use crate::telemetry::{Counter, Flag, Throttle};
+use crate::telemetry::{Counter, Flag};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tracing::warn;
+
+/// At most so often a failure to archive is logged.
+const COMPLAIN_EVERY_MILLIS: i64 = 60_000;
 
 /// When blocks are archived, and into what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +119,8 @@ pub struct Archiver {
     manifest: Manifest,
     counters: Arc<ArchiveCounters>,
     retry_at: UnixMillis,
-    complaints: Throttle,
+    /// When a failure was last logged.
+    complained_at: UnixMillis,
 }
 
 /// A segment that has its name but is in no manifest yet.
@@ -157,7 +161,7 @@ impl Archiver {
             manifest,
             counters: Arc::default(),
             retry_at: UnixMillis(i64::MIN),
-            complaints: Throttle::new(Duration::from_secs(60)),
+            complained_at: UnixMillis(i64::MIN),
         })
     }
 
@@ -183,7 +187,7 @@ impl Archiver {
         }
     }
 
-    /// Archives all sealed blocks, unless `deadline` comes first: the rest stays in the ring,
+    /// Archives all sealed blocks (after the writers have sealed theirs), unless `deadline` comes first: the rest stays in the ring,
     /// and is archived after the next start.
     ///
     /// # Errors
@@ -302,14 +306,10 @@ impl Archiver {
             self.config.segment,
         )?;
         for block in &blocks {
-            let written = match in_time() {
-                true => segment.write(block),
-                false => Err(ArchiveError::OutOfTime),
-            };
-            if let Err(error) = written {
-                segment.abandon();
-                return Err(error);
+            if !in_time() {
+                return Err(ArchiveError::OutOfTime);
             }
+            segment.write(block)?;
         }
         let blocks = blocks.iter().map(|block| block.id()).collect();
         let entry = segment.finish()?;
@@ -367,9 +367,12 @@ impl Archiver {
 
     fn complain(&mut self, error: &ArchiveError, now: UnixMillis) {
         self.counters.failures.add(1);
+        // What failed is tried again after a while: a full disk is not full for ever.
         self.retry_at = UnixMillis(now.0.saturating_add(self.config.retry_millis));
-        if let Some(suppressed) = self.complaints.pass(Instant::now()) {
-            warn!(%error, suppressed, "cannot archive; the ring keeps the records");
+        if now.0.saturating_sub(self.complained_at.0) >= COMPLAIN_EVERY_MILLIS {
+            self.complained_at = now;
+            let failures = self.counters.failures.value();
+            warn!(%error, failures, "cannot archive; the ring keeps the records");
         }
     }
 }

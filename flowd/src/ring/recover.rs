@@ -57,6 +57,7 @@ pub(super) fn recover(
             result => Some(result?),
         };
         let Some(block) = recovered else {
+            let written = fs::metadata(&path).map_or(0, |metadata| metadata.mtime() * 1_000);
             set_aside(&path)?;
             recovery.lost.push(LostRows {
                 reason: RingDrop::Damaged,
@@ -64,7 +65,8 @@ pub(super) fn recover(
                 lane: id.lane,
                 blocks: Some((id.number, id.number)),
                 rows: 0,
-                received: (0, 0),
+                // When the file last changed is all that is known of it.
+                received: (written, written),
             });
             recovery.damaged.push(path);
             continue;
