@@ -15,14 +15,17 @@ use super::writer::{NEW_SUFFIX, SegmentConfig, SegmentWriter};
 use crate::model::RecordType;
 use crate::model::time::UnixMillis;
 use crate::ring::{Block, BlockId, Recovery, Ring, RingConfig, RingError, SealedBlock, StoreLock};
-use crate::telemetry::{Counter, Flag, Throttle};
+use crate::telemetry::{Counter, Flag};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tracing::warn;
+
+/// At most so often a failure to archive is logged.
+const COMPLAIN_EVERY_MILLIS: i64 = 60_000;
 
 /// When blocks are archived, and into what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +103,11 @@ pub fn open_store(
     }
     let (ring, recovery) = Ring::open(lock, ring, manifest.number_floors())?;
     let archiver = Archiver::new(Arc::clone(&ring), archive, manifest)?;
-    Ok(OpenStore { ring, archiver, recovery })
+    Ok(OpenStore {
+        ring,
+        archiver,
+        recovery,
+    })
 }
 
 /// Moves sealed blocks from the ring into segments.
@@ -112,7 +119,8 @@ pub struct Archiver {
     manifest: Manifest,
     counters: Arc<ArchiveCounters>,
     retry_at: UnixMillis,
-    complaints: Throttle,
+    /// When a failure was last logged.
+    complained_at: UnixMillis,
 }
 
 /// A segment that has its name but is in no manifest yet.
@@ -153,7 +161,7 @@ impl Archiver {
             manifest,
             counters: Arc::default(),
             retry_at: UnixMillis(i64::MIN),
-            complaints: Throttle::new(Duration::from_secs(60)),
+            complained_at: UnixMillis(i64::MIN),
         })
     }
 
@@ -179,7 +187,7 @@ impl Archiver {
         }
     }
 
-    /// Archives all sealed blocks, unless `deadline` comes first: the rest stays in the ring,
+    /// Archives all sealed blocks (after the writers have sealed theirs), unless `deadline` comes first: the rest stays in the ring,
     /// and is archived after the next start.
     ///
     /// # Errors
@@ -275,9 +283,14 @@ impl Archiver {
         for block in claimed {
             match Block::open(&block.path) {
                 Ok(opened) => blocks.push(Arc::new(opened)),
-                Err(RingError::DamagedBlock { path, what }) => {
-                    warn!(path = %path.display(), what, "ring block is damaged and put aside");
+                Err(error @ RingError::DamagedBlock { .. }) => {
+                    warn!(%error, "put aside");
                     self.ring.set_aside(block.id)?;
+                }
+                Err(error) if error.is_not_found() => {
+                    warn!(%error, "somebody removed a ring block");
+                    // There is no file to put aside, but its rows are lost.
+                    self.ring.set_aside(block.id).ok();
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -293,14 +306,10 @@ impl Archiver {
             self.config.segment,
         )?;
         for block in &blocks {
-            let written = match in_time() {
-                true => segment.write(block),
-                false => Err(ArchiveError::OutOfTime),
-            };
-            if let Err(error) = written {
-                segment.abandon();
-                return Err(error);
+            if !in_time() {
+                return Err(ArchiveError::OutOfTime);
             }
+            segment.write(block)?;
         }
         let blocks = blocks.iter().map(|block| block.id()).collect();
         let entry = segment.finish()?;
@@ -345,8 +354,12 @@ impl Archiver {
             manifest.push(Entry::Segment(segment));
         }
         if let Err(error) = manifest.store(&self.archive_dir) {
-            self.ring.return_lost(lost);
-            return Err(error);
+            // If it failed after the manifest had its name, readers go by it, and so must we.
+            let there = Manifest::load(&self.archive_dir);
+            if !there.is_ok_and(|there| there.generation() == manifest.generation()) {
+                self.ring.return_lost(lost);
+                return Err(error);
+            }
         }
         self.manifest = manifest;
         Ok(())
@@ -354,9 +367,12 @@ impl Archiver {
 
     fn complain(&mut self, error: &ArchiveError, now: UnixMillis) {
         self.counters.failures.add(1);
+        // What failed is tried again after a while: a full disk is not full for ever.
         self.retry_at = UnixMillis(now.0.saturating_add(self.config.retry_millis));
-        if let Some(suppressed) = self.complaints.pass(Instant::now()) {
-            warn!(%error, suppressed, "cannot archive; the ring keeps the records");
+        if now.0.saturating_sub(self.complained_at.0) >= COMPLAIN_EVERY_MILLIS {
+            self.complained_at = now;
+            let failures = self.counters.failures.value();
+            warn!(%error, failures, "cannot archive; the ring keeps the records");
         }
     }
 }
@@ -388,7 +404,10 @@ fn segment_files(archive_dir: &Path) -> Result<Vec<(Option<u64>, PathBuf)>, Arch
         for date in entries(&root, "date=")? {
             for hour in entries(&date, "hour=")? {
                 for path in entries(&hour, "")? {
-                    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+                    let name = path
+                        .file_name()
+                        .and_then(|name| name.to_str())
+                        .unwrap_or("");
                     let id = name.strip_suffix(".parquet").and_then(|id| id.parse().ok());
                     if id.is_some() || name.ends_with(NEW_SUFFIX) {
                         files.push((id, path));
@@ -403,7 +422,10 @@ fn segment_files(archive_dir: &Path) -> Result<Vec<(Option<u64>, PathBuf)>, Arch
 fn entries(directory: &Path, prefix: &str) -> Result<Vec<PathBuf>, ArchiveError> {
     let listed = match fs::read_dir(directory) {
         Err(error)
-            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
         {
             return Ok(Vec::new());
         }

@@ -11,6 +11,23 @@
 //! StoreSnapshot: blocks of the ring, then the manifest --[block_batch, SegmentReader]--> query
 //! ```
 //! With `query` the only module that knows Arrow, and alone in knowing Parquet.
+//!
+//! # Example
+//! ```
+//! use flowd::archive::{ArchiveConfig, OpenStore, StoreSnapshot, open_store};
+//! use flowd::model::time::UnixMillis;
+//! use flowd::ring::RingConfig;
+//!
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path();
+//! let ring = RingConfig::default();
+//! let store: OpenStore = open_store(path, ring, ArchiveConfig::for_ring(&ring))?;
+//! let mut archiver = store.archiver;
+//! // A collector runs the archiver on a thread; here it has nothing to do.
+//! assert_eq!(archiver.archive_due(UnixMillis(1_720_000_000_000))?, 0);
+//! assert_eq!(StoreSnapshot::open(path)?.flow_records(), 0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod archiver;
 mod buffers;
@@ -24,6 +41,10 @@ mod snapshot;
 mod times;
 mod writer;
 
+#[cfg(test)]
+mod kill_tests;
+#[cfg(test)]
+mod store_tests;
 #[cfg(test)]
 mod tests;
 

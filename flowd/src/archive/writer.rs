@@ -32,20 +32,35 @@ pub struct SegmentConfig {
 
 impl Default for SegmentConfig {
     fn default() -> Self {
-        Self { row_group_rows: 131_072, compression_level: 1 }
+        Self {
+            row_group_rows: 131_072,
+            compression_level: 1,
+        }
     }
 }
 
-/// A segment that is being written, under a name that nobody reads.
+/// A segment that is being written, under a name that nobody reads. If it is not finished, its
+/// file goes.
 pub(super) struct SegmentWriter {
     archive_dir: PathBuf,
-    new: PathBuf,
+    new: NewFile,
     writer: ArrowWriter<HashingFile>,
     config: SegmentConfig,
     entry: SegmentEntry,
     /// The row group that is being filled.
     group_rows: usize,
     group_span: FlowSpan,
+}
+
+/// A file that has no place yet. What is left of it when it is dropped is removed, so that a
+/// full disk is not filled with tries.
+struct NewFile(PathBuf);
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        // It is there only if it was not given its name. If it stays, a restart removes it.
+        drop(fs::remove_file(&self.0));
+    }
 }
 
 /// Counts and hashes what it passes on to a file.
@@ -78,18 +93,18 @@ impl SegmentWriter {
         config: SegmentConfig,
     ) -> Result<Self, ArchiveError> {
         let path = segment_path(id, record_type, hour);
-        let new = archive_dir.join(format!("{path}{NEW_SUFFIX}"));
-        let directory = new.parent().unwrap_or(archive_dir);
+        let new = NewFile(archive_dir.join(format!("{path}{NEW_SUFFIX}")));
+        let directory = new.0.parent().unwrap_or(archive_dir);
         fs::create_dir_all(directory).map_err(ArchiveError::io("make", directory))?;
-        let file = File::create(&new).map_err(ArchiveError::io("make", &new))?;
+        let file = File::create(&new.0).map_err(ArchiveError::io("make", &new.0))?;
         let file = HashingFile {
             file: BufWriter::with_capacity(1 << 20, file),
             sha256: Sha256::new(),
             size: 0,
         };
-        let properties = properties(config).map_err(ArchiveError::segment(&new))?;
+        let properties = properties(config).map_err(ArchiveError::segment(&new.0))?;
         let writer = ArrowWriter::try_new(file, Arc::clone(schema()), Some(properties))
-            .map_err(ArchiveError::segment(&new))?;
+            .map_err(ArchiveError::segment(&new.0))?;
         Ok(Self {
             archive_dir: archive_dir.to_owned(),
             new,
@@ -122,7 +137,7 @@ impl SegmentWriter {
             let rows = first..block.rows().min(first + room);
             let batch = block_batch(block, rows.clone(), &columns)?;
             let written = self.writer.write(&batch);
-            written.map_err(ArchiveError::segment(&self.new))?;
+            written.map_err(ArchiveError::segment(&self.new.0))?;
             self.group_span.add(block, rows.clone());
             self.group_rows += rows.len();
             if self.group_rows == self.config.row_group_rows {
@@ -142,8 +157,14 @@ impl SegmentWriter {
     /// manifest lists it.
     pub(super) fn finish(mut self) -> Result<SegmentEntry, ArchiveError> {
         self.end_row_group()?;
-        let Self { archive_dir, new, writer, mut entry, .. } = self;
-        let written = writer.into_inner().map_err(ArchiveError::segment(&new))?;
+        let Self {
+            archive_dir,
+            new,
+            writer,
+            mut entry,
+            ..
+        } = self;
+        let written = writer.into_inner().map_err(ArchiveError::segment(&new.0))?;
         let HashingFile { file, sha256, size } = written;
         entry.bytes = size;
         entry.sha256 = hex(&sha256.finalize());
@@ -152,18 +173,10 @@ impl SegmentWriter {
             .into_inner()
             .map_err(io::IntoInnerError::into_error)
             .and_then(|file| file.sync_all())
-            .and_then(|()| fs::rename(&new, &path))
+            .and_then(|()| fs::rename(&new.0, &path))
             .and_then(|()| sync_dirs(&archive_dir, &path));
-        named.map_err(ArchiveError::io("write", &new))?;
+        named.map_err(ArchiveError::io("write", &new.0))?;
         Ok(entry)
-    }
-
-    /// Gives up: the file goes.
-    pub(super) fn abandon(self) {
-        let Self { new, writer, .. } = self;
-        drop(writer);
-        // If it stays, a restart removes it.
-        drop(fs::remove_file(new));
     }
 
     fn end_row_group(&mut self) -> Result<(), ArchiveError> {
@@ -171,7 +184,7 @@ impl SegmentWriter {
             return Ok(());
         }
         let flushed = self.writer.flush();
-        flushed.map_err(ArchiveError::segment(&self.new))?;
+        flushed.map_err(ArchiveError::segment(&self.new.0))?;
         self.entry.row_groups.push(RowGroupEntry {
             rows: std::mem::take(&mut self.group_rows),
             times: std::mem::take(&mut self.group_span).range(),

@@ -391,7 +391,7 @@ mod tests {
     #[test]
     fn areas_begin_at_pages_and_do_not_overlap() {
         let layout = Layout::new(FORMAT);
-        let mut ranges = vec![0..layout.fixed_size];
+        let mut ranges: Vec<_> = std::iter::once(0..layout.fixed_size).collect();
         ranges.extend([&layout.shape_ids, &layout.origin_ids].map(Area::range));
         ranges.extend(layout.columns.iter().map(|c| layout.column(*c).unwrap().range()));
         ranges

@@ -6,12 +6,10 @@ use super::block::Block;
 use super::lane::{BlockId, Lane};
 use super::layout::{BlockFormat, BlockHead, Layout};
 use super::map::heap::{HeapReader, HeapWriter, heap_block};
-use super::sample::{NOW, Source, sent_records};
+use super::sample::{NOW, Sent, Source, sent_records};
 use super::storage::FIRST_STRIPE;
 use super::writer::BlockWriter;
-use crate::model::{
-    Column, ColumnSet, ExtraSpec, FlowBatch, FlowRecord, Origin, RecordType, Shape,
-};
+use crate::model::{Column, ColumnSet, ExtraSpec, FlowBatch, RecordType, Shape};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -54,7 +52,7 @@ fn rows() -> FlowBatch {
     batch
 }
 
-fn read(reader: &HeapReader) -> (bool, Vec<(Arc<Origin>, FlowRecord)>) {
+fn read(reader: &HeapReader) -> (bool, Vec<Sent>) {
     let block = Block::of(Box::new(reader.clone()), Path::new("")).unwrap();
     block.check_ids().unwrap();
     let mut batch = FlowBatch::new();

@@ -33,7 +33,7 @@
 //! `dictionary` that came before that value happened before its loads of them, so it finds at
 //! least what the rows need; and every octet below a frontier it loaded was written before
 //! that frontier was stored. Octets below a frontier are never written again, and readers
-//! never look beyond one, so no octet is read and written at once. [`loom_tests`] holds the
+//! never look beyond one, so no octet is read and written at once. `loom_tests.rs` holds the
 //! code to this, down to the octet.
 //!
 //! # After a kill, after a power cut
@@ -48,6 +48,37 @@
 //! than what the blocks then open grow; what happens then is [`WhenFull`]. Every record that was
 //! received is appended or counted under a [`RingDrop`], and every record that was appended and
 //! lost is a [`LostRows`], with the time it leaves a gap in.
+//!
+//! # Example
+//! ```
+//! use flowd::model::time::UnixMillis;
+//! use flowd::model::{FlowBatch, FlowRecord, ObservationDomainId, Origin, Protocol};
+//! use flowd::ring::{Block, NumberFloors, Ring, RingConfig, StoreLock};
+//! use std::sync::Arc;
+//!
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path();
+//! let mut record = FlowRecord::default();
+//! record.set_source_address("192.0.2.1".parse()?);
+//! let shape = Arc::new(FlowBatch::shape_of(&record));
+//! let origin = Arc::new(Origin {
+//!     address: "198.51.100.1".parse()?,
+//!     domain: ObservationDomainId(0),
+//!     protocol: Protocol::NetflowV9,
+//! });
+//! let mut batch = FlowBatch::new();
+//! batch.push(&record, &shape, &origin);
+//!
+//! let lock = StoreLock::acquire(path)?;
+//! let (ring, _) = Ring::open(lock, RingConfig::default(), NumberFloors::default())?;
+//! let mut writer = ring.writer(0, UnixMillis(1_720_000_000_000))?;
+//! assert_eq!(writer.append(&batch).rows, 1);
+//!
+//! // From here on any process can see it.
+//! let (_, file) = ring.store().block_files()?.remove(0);
+//! assert_eq!(Block::open(&file)?.rows(), 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod block;
 mod blocks;
@@ -66,16 +97,23 @@ mod stripe;
 mod sync;
 mod writer;
 
-#[cfg(all(test, not(flowd_loom)))]
+#[cfg(test)]
+#[cfg(not(flowd_loom))]
 mod kill_tests;
-#[cfg(all(test, flowd_loom))]
+#[cfg(test)]
+#[cfg(flowd_loom)]
 mod loom_tests;
+#[cfg(test)]
+#[cfg(not(flowd_loom))]
+mod recover_tests;
 #[cfg(test)]
 #[cfg_attr(flowd_loom, expect(dead_code, reason = "the models use a part of it"))]
 pub(crate) mod sample;
-#[cfg(all(test, not(flowd_loom)))]
+#[cfg(test)]
+#[cfg(not(flowd_loom))]
 mod tests;
-#[cfg(all(test, not(flowd_loom)))]
+#[cfg(test)]
+#[cfg(not(flowd_loom))]
 mod writer_tests;
 
 pub use block::{Block, BlockRun};

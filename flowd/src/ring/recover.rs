@@ -53,6 +53,7 @@ pub(super) fn recover(
             result => Some(result?),
         };
         let Some(block) = recovered else {
+            let written = fs::metadata(&path).map_or(0, |metadata| metadata.mtime() * 1_000);
             set_aside(&path)?;
             recovery.lost.push(LostRows {
                 reason: RingDrop::Damaged,
@@ -60,7 +61,8 @@ pub(super) fn recover(
                 lane: id.lane,
                 blocks: Some((id.number, id.number)),
                 rows: 0,
-                received: (0, 0),
+                // When the file last changed is all that is known of it.
+                received: (written, written),
             });
             recovery.damaged.push(path);
             continue;
@@ -98,10 +100,10 @@ fn recover_block(
     // In the same boot the kernel has every page that the writer wrote, killed or not. Rows
     // that name no shape are then our own bug, and are treated as torn.
     let same_boot = boot_id != [0; 16] && block.head().boot_id == boot_id;
-    let mut trusted = vec![0..block.rows()];
-    if !(same_boot && block.check_ids().is_ok()) {
-        trusted = trusted_rows(block);
-    }
+    let trusted = match same_boot && block.check_ids().is_ok() {
+        true => std::iter::once(0..block.rows()).collect(),
+        false => trusted_rows(block),
+    };
     let rows: usize = trusted.iter().map(Range::len).sum();
     let all = rows == block.rows();
     if !all {

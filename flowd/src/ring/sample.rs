@@ -173,14 +173,18 @@ pub(crate) fn v4_shape() -> Arc<Shape> {
     })
 }
 
-/// All records of a batch.
-pub(crate) fn records(batch: &FlowBatch) -> Vec<FlowRecord> {
-    (0..batch.len()).map(|row| batch.record(row).unwrap()).collect()
+/// A record with who sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub(crate) origin: Arc<Origin>,
+    pub(crate) record: FlowRecord,
 }
 
-/// All records of some batch rows with who sent them.
-pub(crate) fn sent_records(batch: &FlowBatch) -> Vec<(Arc<Origin>, FlowRecord)> {
-    let origin = |row| Arc::clone(&batch.run_of(row).unwrap().origin);
-    let records = records(batch).into_iter().enumerate();
-    records.map(|(row, record)| (origin(row), record)).collect()
+/// All records of a batch.
+pub(crate) fn sent_records(batch: &FlowBatch) -> Vec<Sent> {
+    let sent = |row| Sent {
+        origin: Arc::clone(&batch.run_of(row).unwrap().origin),
+        record: batch.record(row).unwrap(),
+    };
+    (0..batch.len()).map(sent).collect()
 }

@@ -125,8 +125,8 @@ impl ShardWriter {
     /// # Errors
     /// If the system cannot write them.
     pub fn sync(&self) -> Result<(), RingError> {
-        let open = self.lanes.iter().filter_map(|lane| lane.open.as_ref());
-        open.map(|block| block.writer.sync()).collect()
+        let mut open = self.lanes.iter().filter_map(|lane| lane.open.as_ref());
+        open.try_for_each(|block| block.writer.sync())
     }
 
     fn seal_if(&mut self, condition: impl Fn(&OpenBlock) -> bool) -> Result<(), RingError> {

@@ -14,6 +14,9 @@ use std::sync::Arc;
 const EXTRAS_RESERVE_SIZE: usize = 256 << 10;
 const DICTIONARY_RESERVE_SIZE: usize = 16 << 10;
 
+/// Less than this is not given back: a call to the file system costs more than it gains.
+const DISCARD_SIZE_MIN: usize = 32 << 10;
+
 /// The one writer of a block.
 #[derive(Debug)]
 pub(super) struct BlockWriter<W> {
@@ -145,7 +148,7 @@ impl<W: WriteStorage> BlockWriter<W> {
     /// Returns the octets that the block takes.
     pub(super) fn seal(mut self) -> Result<u64, RingError> {
         let format = &self.layout.format;
-        if self.rows % format.stripe_rows != 0 && self.rows != format.rows_max {
+        if !self.rows.is_multiple_of(format.stripe_rows) && self.rows != format.rows_max {
             self.close_stripe(self.rows);
         }
         self.storage.store(STATE, SEALED);
@@ -304,7 +307,7 @@ impl<W: WriteStorage> BlockWriter<W> {
     fn commit(&mut self, count: usize) {
         let rows = self.rows + count;
         let format = &self.layout.format;
-        if rows % format.stripe_rows == 0 || rows == format.rows_max {
+        if rows.is_multiple_of(format.stripe_rows) || rows == format.rows_max {
             self.close_stripe(rows);
         }
         let Self { storage, .. } = self;
@@ -360,7 +363,10 @@ impl<W: WriteStorage> BlockWriter<W> {
         for (area, heap) in [(&layout.dictionary, self.dictionary), (&layout.extras, self.extras)] {
             unused.push(rest(area, heap.end, heap.reserved));
         }
-        for range in unused.into_iter().filter(|range| !range.is_empty()) {
+        for range in unused
+            .into_iter()
+            .filter(|range| range.len() >= DISCARD_SIZE_MIN)
+        {
             if self.storage.discard(range).is_err() {
                 // A file system that cannot give pages back keeps them until the block goes.
                 return;

@@ -1,0 +1,171 @@
+//! Tests of what a restart finds, after a kill and after a power cut.
+
+use super::sample::{NOW, Source, sent_records};
+use super::tests::{by_lane, config, open, stored, v4_batch};
+use super::*;
+use crate::model::{Column, FlowBatch};
+use proptest::prelude::*;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use tempfile::TempDir;
+
+/// Copies a store as it is, as a kill at this moment leaves it.
+fn copy_store(from: &Path) -> TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    fs::create_dir(copy.path().join("ring")).unwrap();
+    fs::copy(from.join("flowd.json"), copy.path().join("flowd.json")).unwrap();
+    for (id, path) in Store::find(from).unwrap().block_files().unwrap() {
+        fs::copy(path, copy.path().join("ring").join(id.file_name())).unwrap();
+    }
+    copy
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn a_kill_at_any_batch_loses_nothing(seed: u64, batch_count in 1usize..4) {
+        let dir = tempfile::tempdir().unwrap();
+        let (ring, _) = open(dir.path(), config());
+        let mut writer = ring.writer(0, NOW).unwrap();
+        let mut source = Source(seed);
+        let batches: Vec<_> = (0..batch_count).map(|_| source.batch(5, 200)).collect();
+        for batch in &batches {
+            writer.append(batch);
+        }
+        let killed = copy_store(dir.path());
+        let (reopened, recovery) = open(killed.path(), config());
+        let rows: usize = batches.iter().map(FlowBatch::len).sum();
+        prop_assert_eq!((recovery.rows, recovery.lost.len()), (rows as u64, 0));
+        prop_assert_eq!(reopened.sealed_blocks().len(), recovery.blocks);
+        prop_assert_eq!(&stored(killed.path()), &by_lane(&batches));
+        for (_, path) in reopened.store().block_files().unwrap() {
+            let block = Block::open(&path).unwrap();
+            prop_assert!(block.is_sealed());
+            prop_assert!(block.stripes().iter().all(|(_, holds)| *holds));
+        }
+    }
+}
+
+/// Makes a block file look as if another boot had written it.
+fn change_boot(path: &Path) {
+    let block = Block::open(path).unwrap();
+    let head = layout::BlockHead {
+        boot_id: [9; 16],
+        ..*block.head()
+    };
+    let mut bytes = fs::read(path).unwrap();
+    bytes[..layout::HEAD_SIZE].copy_from_slice(&block.layout().encode_head(&head));
+    fs::write(path, bytes).unwrap();
+}
+
+fn change_byte(path: &Path, position: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[position] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn after_a_power_cut_only_whole_stripes_are_trusted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ring, _) = open(dir.path(), config());
+    let mut writer = ring.writer(0, NOW).unwrap();
+    let batch = Source(11).batch(1, 200);
+    let mut source = Source(12);
+    let (shape, origin) = (Arc::clone(&batch.runs()[0].shape), source.origin());
+    let mut batch = FlowBatch::new();
+    source.fill(&mut batch, &shape, &origin, 250, NOW.0);
+    writer.append(&batch);
+    let cut = copy_store(dir.path());
+    let (id, path) = Store::find(cut.path())
+        .unwrap()
+        .block_files()
+        .unwrap()
+        .swap_remove(0);
+    let block = Block::open(&path).unwrap();
+    let area = *block
+        .layout()
+        .column(Column::CollectionTimeMilliseconds)
+        .unwrap();
+    change_boot(&path);
+    // A row of the third stripe of 32; the last 26 rows never got a checksum.
+    change_byte(&path, area.start + 70 * 8);
+    let (ring, recovery) = open(cut.path(), config());
+    assert_eq!(recovery.rows, 192);
+    assert_eq!(recovery.lost.len(), 1);
+    let lost = &recovery.lost[0];
+    assert_eq!(
+        (lost.reason, lost.rows, lost.blocks),
+        (RingDrop::Torn, 58, None)
+    );
+    assert_eq!(ring.drops().value(RingDrop::Torn), 58);
+    assert_eq!(ring.take_lost(), recovery.lost);
+    let mut expected = sent_records(&batch);
+    expected.truncate(224);
+    expected.drain(64..96);
+    assert_eq!(stored(cut.path())[&(0, id.lane)], expected);
+    drop(ring);
+    // What was rescued is of this boot.
+    assert_eq!(open(cut.path(), config()).1.lost, []);
+}
+
+#[test]
+fn a_sealed_block_of_another_boot_is_trusted_if_it_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ring, _) = open(dir.path(), config());
+    let mut writer = ring.writer(0, NOW).unwrap();
+    writer.append(&v4_batch(&mut Source(13), 50, NOW.0));
+    writer.seal_all().unwrap();
+    let copy = copy_store(dir.path());
+    let (_, path) = Store::find(copy.path())
+        .unwrap()
+        .block_files()
+        .unwrap()
+        .swap_remove(0);
+    change_boot(&path);
+    let (_, recovery) = open(copy.path(), config());
+    assert_eq!((recovery.rows, recovery.lost.len()), (50, 0));
+}
+
+#[test]
+fn a_block_of_which_nothing_holds_is_a_gap() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ring, _) = open(dir.path(), config());
+    let mut writer = ring.writer(0, NOW).unwrap();
+    writer.append(&v4_batch(&mut Source(14), 20, NOW.0));
+    let copy = copy_store(dir.path());
+    let (_, path) = Store::find(copy.path())
+        .unwrap()
+        .block_files()
+        .unwrap()
+        .swap_remove(0);
+    change_boot(&path);
+    let (ring, recovery) = open(copy.path(), config());
+    assert_eq!((recovery.rows, recovery.blocks), (0, 0));
+    let lost = &recovery.lost[0];
+    assert_eq!((lost.rows, lost.blocks), (20, Some((0, 0))));
+    // Its number is not given again.
+    let mut writer = ring.writer(0, NOW).unwrap();
+    writer.append(&v4_batch(&mut Source(14), 20, NOW.0));
+    assert_eq!(ring.store().block_files().unwrap()[0].0.number, 1);
+}
+
+#[test]
+fn an_unreadable_block_is_put_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ring, _) = open(dir.path(), config());
+    let mut writer = ring.writer(0, NOW).unwrap();
+    writer.append(&v4_batch(&mut Source(15), 600, NOW.0));
+    let copy = copy_store(dir.path());
+    let blocks = Store::find(copy.path()).unwrap().block_files().unwrap();
+    change_byte(&blocks[1].1, 20);
+    let leftover = copy.path().join("ring/prepared-3.new");
+    fs::write(&leftover, "half").unwrap();
+    let (_, recovery) = open(copy.path(), config());
+    assert_eq!(recovery.rows, 600 - 256);
+    assert_eq!(recovery.damaged, [blocks[1].1.clone()]);
+    assert_eq!(recovery.lost[0].blocks, Some((1, 1)));
+    assert!(!blocks[1].1.exists() && !leftover.exists());
+    assert!(copy.path().join("ring/0-ipv4-1.block.damaged").exists());
+}
