@@ -103,11 +103,7 @@ pub fn open_store(
     }
     let (ring, recovery) = Ring::open(lock, ring, manifest.number_floors())?;
     let archiver = Archiver::new(Arc::clone(&ring), archive, manifest)?;
-    Ok(OpenStore {
-        ring,
-        archiver,
-        recovery,
-    })
+    Ok(OpenStore { ring, archiver, recovery })
 }
 
 /// Moves sealed blocks from the ring into segments.
@@ -404,10 +400,7 @@ fn segment_files(archive_dir: &Path) -> Result<Vec<(Option<u64>, PathBuf)>, Arch
         for date in entries(&root, "date=")? {
             for hour in entries(&date, "hour=")? {
                 for path in entries(&hour, "")? {
-                    let name = path
-                        .file_name()
-                        .and_then(|name| name.to_str())
-                        .unwrap_or("");
+                    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
                     let id = name.strip_suffix(".parquet").and_then(|id| id.parse().ok());
                     if id.is_some() || name.ends_with(NEW_SUFFIX) {
                         files.push((id, path));
@@ -422,10 +415,7 @@ fn segment_files(archive_dir: &Path) -> Result<Vec<(Option<u64>, PathBuf)>, Arch
 fn entries(directory: &Path, prefix: &str) -> Result<Vec<PathBuf>, ArchiveError> {
     let listed = match fs::read_dir(directory) {
         Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
         {
             return Ok(Vec::new());
         }

@@ -33,17 +33,11 @@ pub fn block_batch(
 ) -> Result<RecordBatch, ArchiveError> {
     let projected = Arc::new(schema().project(columns)?);
     let rows = rows.start.min(block.rows())..rows.end.min(block.rows());
-    let mut batch = BatchColumns {
-        block,
-        presence: Presence::new(block, &rows),
-        rows,
-    };
+    let mut batch = BatchColumns { block, presence: Presence::new(block, &rows), rows };
     let arrays = columns.iter().map(|&index| batch.array(index));
     let arrays = arrays.collect::<Result<Vec<_>, _>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(batch.rows.len()));
-    Ok(RecordBatch::try_new_with_options(
-        projected, arrays, &options,
-    )?)
+    Ok(RecordBatch::try_new_with_options(projected, arrays, &options)?)
 }
 
 struct BatchColumns<'a> {
@@ -60,9 +54,9 @@ impl BatchColumns<'_> {
         Ok(match schema().field(index).name().as_str() {
             EXPORTER_IPV4 => self.exporter_ipv4(),
             EXPORTER_IPV6 => self.exporter_ipv6()?,
-            OBSERVATION_DOMAIN => Arc::new(UInt32Array::from_iter_values(
-                self.origins(|origin| origin.domain.0),
-            )),
+            OBSERVATION_DOMAIN => {
+                Arc::new(UInt32Array::from_iter_values(self.origins(|origin| origin.domain.0)))
+            }
             EXPORT_PROTOCOL => self.protocols(),
             ELEMENTS => elements(self.block, &self.rows)?,
             name => unreachable!("the schema has no other column, such as {name}"),
@@ -151,24 +145,14 @@ struct Presence {
 impl Presence {
     fn new(block: &Block, rows: &Range<usize>) -> Self {
         let ids = &block.shape_ids()[rows.clone()];
-        let runs: Vec<_> = ids
-            .chunk_by(|a, b| a == b)
-            .map(|run| (usize::from(run[0]), run.len()))
-            .collect();
+        let runs: Vec<_> =
+            ids.chunk_by(|a, b| a == b).map(|run| (usize::from(run[0]), run.len())).collect();
         let all = Column::ALL.iter().copied().collect();
         let everywhere = runs.iter().fold(all, |common: ColumnSet, (shape, _)| {
             let columns = block.shapes()[*shape].columns;
-            common
-                .iter()
-                .filter(|column| columns.contains(*column))
-                .collect()
+            common.iter().filter(|column| columns.contains(*column)).collect()
         });
-        Self {
-            runs,
-            everywhere,
-            rows: rows.len(),
-            known: Vec::new(),
-        }
+        Self { runs, everywhere, rows: rows.len(), known: Vec::new() }
     }
 
     fn nulls(&mut self, block: &Block, column: Column) -> Option<NullBuffer> {

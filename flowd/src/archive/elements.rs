@@ -25,9 +25,7 @@ pub(super) fn elements(block: &Block, rows: &Range<usize>) -> Result<ArrayRef, A
             maps.append_nulls(run.rows.len())?;
             continue;
         }
-        let keys = known
-            .entry(Arc::as_ptr(run.shape))
-            .or_insert_with(|| element_names(run.shape));
+        let keys = known.entry(Arc::as_ptr(run.shape)).or_insert_with(|| element_names(run.shape));
         for row in run.rows {
             let fields = ExtraFields::new(&run.shape.extras, block.extras_from(row));
             for ((_, value), key) in fields.zip(&*keys) {
@@ -74,11 +72,7 @@ mod tests {
 
     #[test]
     fn repeated_elements_are_numbered() {
-        let spec = |enterprise, id| ExtraSpec {
-            enterprise,
-            id,
-            length: 4,
-        };
+        let spec = |enterprise, id| ExtraSpec { enterprise, id, length: 4 };
         let shape = Shape {
             record_type: RecordType::Flow,
             columns: ColumnSet::of(&[Column::OctetDeltaCount]),

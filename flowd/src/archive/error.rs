@@ -69,18 +69,11 @@ pub enum ArchiveError {
 impl ArchiveError {
     /// Makes the error of a refused system call.
     pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io {
-            doing,
-            path: path.to_owned(),
-            source,
-        }
+        move |source| Self::Io { doing, path: path.to_owned(), source }
     }
 
     /// Makes the error of a segment.
     pub(super) fn segment(path: &Path) -> impl FnOnce(parquet::errors::ParquetError) -> Self {
-        move |source| Self::Segment {
-            path: path.to_owned(),
-            source,
-        }
+        move |source| Self::Segment { path: path.to_owned(), source }
     }
 }

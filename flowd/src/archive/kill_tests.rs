@@ -18,14 +18,10 @@ const SOON: UnixMillis = UnixMillis(NOW.0 + 30_000);
 fn a_snapshot_beside_writer_and_archiver_is_exact() {
     const ROWS: u64 = 60_000;
     let dir = tempfile::tempdir().unwrap();
-    let archive = ArchiveConfig {
-        block_age_max_millis: 0,
-        segment_rows_max: 2_000,
-        ..archive_config()
-    };
-    let OpenStore {
-        ring, mut archiver, ..
-    } = open_store(dir.path(), ring_config(), archive).unwrap();
+    let archive =
+        ArchiveConfig { block_age_max_millis: 0, segment_rows_max: 2_000, ..archive_config() };
+    let OpenStore { ring, mut archiver, .. } =
+        open_store(dir.path(), ring_config(), archive).unwrap();
     let (appended, stop) = (Counter::new(), Flag::default());
     let mut mixed = 0;
     std::thread::scope(|scope| {
@@ -67,17 +63,11 @@ fn archiver_to_be_killed() {
     let Ok(store) = std::env::var(STORE) else {
         return;
     };
-    let archive = ArchiveConfig {
-        block_age_max_millis: 0,
-        segment_rows_max: 1_000,
-        ..archive_config()
-    };
-    let OpenStore {
-        ring, mut archiver, ..
-    } = open_store(Path::new(&store), ring_config(), archive).unwrap();
-    let held = StoreSnapshot::open(Path::new(&store))
-        .unwrap()
-        .flow_records();
+    let archive =
+        ArchiveConfig { block_age_max_millis: 0, segment_rows_max: 1_000, ..archive_config() };
+    let OpenStore { ring, mut archiver, .. } =
+        open_store(Path::new(&store), ring_config(), archive).unwrap();
+    let held = StoreSnapshot::open(Path::new(&store)).unwrap().flow_records();
     let mut writer = ring.writer(0, NOW).unwrap();
     let mut next = held;
     // Ends by itself if nobody comes to kill it.

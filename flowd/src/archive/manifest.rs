@@ -127,22 +127,8 @@ pub struct LossEntry {
 impl From<LostRows> for LossEntry {
     fn from(lost: LostRows) -> Self {
         use crate::telemetry::Reason;
-        let LostRows {
-            reason,
-            shard,
-            lane,
-            blocks,
-            rows,
-            received,
-        } = lost;
-        Self {
-            reason: reason.name().to_owned(),
-            shard,
-            lane,
-            blocks,
-            rows,
-            received,
-        }
+        let LostRows { reason, shard, lane, blocks, rows, received } = lost;
+        Self { reason: reason.name().to_owned(), shard, lane, blocks, rows, received }
     }
 }
 
@@ -178,10 +164,7 @@ impl Manifest {
     }
 
     fn parse(bytes: &[u8], path: &Path) -> Result<Self, ArchiveError> {
-        let damaged = |what: String| ArchiveError::DamagedManifest {
-            path: path.to_owned(),
-            what,
-        };
+        let damaged = |what: String| ArchiveError::DamagedManifest { path: path.to_owned(), what };
         let text = std::str::from_utf8(bytes).map_err(|error| damaged(error.to_string()))?;
         let mut lines = text.split_inclusive('\n');
         let header = lines.next().unwrap_or_default();
@@ -202,15 +185,12 @@ impl Manifest {
         let mut previous = String::new();
         for (index, line) in lines.enumerate() {
             let number = index + 2;
-            let line = line
-                .strip_suffix('\n')
-                .ok_or_else(|| damaged(format!("cut in line {number}")))?;
+            let line =
+                line.strip_suffix('\n').ok_or_else(|| damaged(format!("cut in line {number}")))?;
             let read: Line = serde_json::from_str(line)
                 .map_err(|error| damaged(format!("line {number}: {error}")))?;
             if read.previous != previous {
-                return Err(damaged(format!(
-                    "line {number} does not follow the one before"
-                )));
+                return Err(damaged(format!("line {number} does not follow the one before")));
             }
             previous = sha256_hex(line.as_bytes());
             manifest.cover(&read.entry);
@@ -263,10 +243,7 @@ impl Manifest {
         if let Entry::Segment(segment) = &entry {
             self.next_segment = self.next_segment.max(segment.id + 1);
         }
-        let line = Line {
-            entry,
-            previous: self.head(),
-        };
+        let line = Line { entry, previous: self.head() };
         let text = serde_json::to_string(&line).expect("plain fields and string keys");
         self.lines.push(text);
         self.cover(&line.entry);
@@ -418,22 +395,11 @@ mod tests {
             path: format!("date=2024-07-03/hour=14/{id:08}.parquet"),
             record_type: RecordType::Flow,
             hour: 477_758,
-            covered: vec![Covered {
-                shard: 1,
-                lane: Lane::Ipv6,
-                first,
-                last,
-            }],
+            covered: vec![Covered { shard: 1, lane: Lane::Ipv6, first, last }],
             rows: 10,
             row_groups: vec![
-                RowGroupEntry {
-                    rows: 6,
-                    times: Some((-5, 7)),
-                },
-                RowGroupEntry {
-                    rows: 4,
-                    times: None,
-                },
+                RowGroupEntry { rows: 6, times: Some((-5, 7)) },
+                RowGroupEntry { rows: 4, times: None },
             ],
             received: (1, 2),
             bytes: 99,
@@ -455,12 +421,7 @@ mod tests {
     fn stored() -> (tempfile::TempDir, Manifest) {
         let dir = tempfile::tempdir().unwrap();
         let mut manifest = Manifest::load(dir.path()).unwrap();
-        for entry in [
-            segment(0, 0, 3),
-            loss(4, 4),
-            segment(1, 5, 9),
-            segment(2, 12, 12),
-        ] {
+        for entry in [segment(0, 0, 3), loss(4, 4), segment(1, 5, 9), segment(2, 12, 12)] {
             manifest.push(entry);
         }
         manifest.store(dir.path()).unwrap();
@@ -475,22 +436,10 @@ mod tests {
         assert_eq!((read.generation(), read.next_segment()), (1, 3));
         assert_eq!((read.segments().count(), read.losses().count()), (3, 1));
         let covered: Vec<_> = read.covered().collect();
-        assert_eq!(
-            covered,
-            [((1, Lane::Ipv6), (0, 9)), ((1, Lane::Ipv6), (12, 12))]
-        );
+        assert_eq!(covered, [((1, Lane::Ipv6), (0, 9)), ((1, Lane::Ipv6), (12, 12))]);
         assert_eq!(read.number_floors().floor(1, Lane::Ipv6), 13);
-        let covers = |number| {
-            read.covers(BlockId {
-                shard: 1,
-                lane: Lane::Ipv6,
-                number,
-            })
-        };
-        assert_eq!(
-            [0, 4, 9, 10, 12, 13].map(covers),
-            [true, true, true, false, true, false]
-        );
+        let covers = |number| read.covers(BlockId { shard: 1, lane: Lane::Ipv6, number });
+        assert_eq!([0, 4, 9, 10, 12, 13].map(covers), [true, true, true, false, true, false]);
     }
 
     #[test]
@@ -501,10 +450,7 @@ mod tests {
         for size in 0..bytes.len() {
             fs::write(&path, &bytes[..size]).unwrap();
             let error = Manifest::load(dir.path()).unwrap_err();
-            assert!(
-                matches!(error, ArchiveError::DamagedManifest { .. }),
-                "{size}: {error}"
-            );
+            assert!(matches!(error, ArchiveError::DamagedManifest { .. }), "{size}: {error}");
         }
     }
 
@@ -513,10 +459,7 @@ mod tests {
         let (dir, _) = stored();
         let path = dir.path().join(FILE);
         let text = fs::read_to_string(&path).unwrap();
-        for (from, to) in [
-            ("\"rows\":10", "\"rows\":11"),
-            ("\"last\":12", "\"last\":13"),
-        ] {
+        for (from, to) in [("\"rows\":10", "\"rows\":11"), ("\"last\":12", "\"last\":13")] {
             assert!(text.contains(from));
             fs::write(&path, text.replace(from, to)).unwrap();
             assert!(Manifest::load(dir.path()).is_err(), "{from}");
@@ -534,9 +477,6 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, text.replace("\"version\":1", "\"version\":7")).unwrap();
         let error = Manifest::load(dir.path()).unwrap_err().to_string();
-        assert!(
-            error.contains("has format flowd-manifest 7, this flowd knows 1"),
-            "{error}"
-        );
+        assert!(error.contains("has format flowd-manifest 7, this flowd knows 1"), "{error}");
     }
 }

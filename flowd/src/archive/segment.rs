@@ -27,11 +27,7 @@ impl SegmentReader {
     /// The reader of a segment in an archive.
     #[must_use]
     pub fn new(archive_dir: &Path, entry: SegmentEntry) -> Self {
-        Self {
-            path: archive_dir.join(&entry.path),
-            entry,
-            footer: OnceLock::new(),
-        }
+        Self { path: archive_dir.join(&entry.path), entry, footer: OnceLock::new() }
     }
 
     /// What the manifest says of it.
@@ -55,10 +51,7 @@ impl SegmentReader {
     /// How many rows a row group has; 0 if there is no such group.
     #[must_use]
     pub fn row_group_rows(&self, row_group: usize) -> usize {
-        self.entry
-            .row_groups
-            .get(row_group)
-            .map_or(0, |group| group.rows)
+        self.entry.row_groups.get(row_group).map_or(0, |group| group.rows)
     }
 
     /// The least start and the greatest end of the flows in a row group, in milliseconds since
@@ -90,9 +83,7 @@ impl SegmentReader {
             arrays.push(array);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        Ok(RecordBatch::try_new_with_options(
-            projected, arrays, &options,
-        )?)
+        Ok(RecordBatch::try_new_with_options(projected, arrays, &options)?)
     }
 
     /// The columns that the file has of those asked for, in its own order.
@@ -142,9 +133,6 @@ impl SegmentReader {
     }
 
     fn damaged(&self, what: &'static str) -> ArchiveError {
-        ArchiveError::DamagedSegment {
-            path: self.path.clone(),
-            what,
-        }
+        ArchiveError::DamagedSegment { path: self.path.clone(), what }
     }
 }

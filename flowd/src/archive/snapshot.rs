@@ -77,9 +77,7 @@ impl StoreSnapshot {
             gaps,
             losses: manifest.losses().cloned().collect(),
             unreadable,
-            segments: segments
-                .map(|entry| SegmentReader::new(&archive_dir, entry))
-                .collect(),
+            segments: segments.map(|entry| SegmentReader::new(&archive_dir, entry)).collect(),
         })
     }
 
@@ -92,10 +90,7 @@ impl StoreSnapshot {
     /// Flows that are in the ring only.
     #[must_use]
     pub fn ring_records(&self) -> u64 {
-        let flows = self
-            .blocks
-            .iter()
-            .filter(|block| is_flow(block.id().lane.record_type()));
+        let flows = self.blocks.iter().filter(|block| is_flow(block.id().lane.record_type()));
         flows.map(|block| block.rows() as u64).sum()
     }
 
@@ -118,10 +113,7 @@ impl StoreSnapshot {
     /// Octets of all segments.
     #[must_use]
     pub fn archive_bytes(&self) -> u64 {
-        self.segments
-            .iter()
-            .map(|segment| segment.entry().bytes)
-            .sum()
+        self.segments.iter().map(|segment| segment.entry().bytes).sum()
     }
 
     /// Octets of the index beside the segments, of which there is none.
@@ -135,9 +127,7 @@ impl StoreSnapshot {
     pub fn received(&self) -> Option<(i64, i64)> {
         let segments = self.segments.iter().map(|segment| segment.entry().received);
         let blocks = self.blocks.iter().map(|block| block.received());
-        segments
-            .chain(blocks)
-            .reduce(|all, one| (all.0.min(one.0), all.1.max(one.1)))
+        segments.chain(blocks).reduce(|all, one| (all.0.min(one.0), all.1.max(one.1)))
     }
 }
 
@@ -175,12 +165,7 @@ fn gaps(manifest: &Manifest, blocks: impl Iterator<Item = BlockId>) -> Vec<Block
         let mut next = ranges.first().map_or(0, |range| range.0);
         for (first, last) in ranges {
             if first > next {
-                gaps.push(BlockGap {
-                    shard,
-                    lane,
-                    first: next,
-                    last: first - 1,
-                });
+                gaps.push(BlockGap { shard, lane, first: next, last: first - 1 });
             }
             next = next.max(last + 1);
         }

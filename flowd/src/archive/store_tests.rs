@@ -19,19 +19,12 @@ const HOUR_MILLIS: i64 = 3_600_000;
 pub(super) const LATER: UnixMillis = UnixMillis(NOW.0 + 10 * HOUR_MILLIS);
 
 pub(super) fn ring_config() -> RingConfig {
-    RingConfig {
-        block_rows: 256,
-        stripe_rows: 32,
-        ..RingConfig::default()
-    }
+    RingConfig { block_rows: 256, stripe_rows: 32, ..RingConfig::default() }
 }
 
 pub(super) fn archive_config() -> ArchiveConfig {
     ArchiveConfig {
-        segment: SegmentConfig {
-            row_group_rows: 1_000,
-            ..SegmentConfig::default()
-        },
+        segment: SegmentConfig { row_group_rows: 1_000, ..SegmentConfig::default() },
         ..ArchiveConfig::for_ring(&ring_config())
     }
 }
@@ -95,9 +88,7 @@ fn block_count(ring: &Ring) -> usize {
 #[test]
 fn blocks_become_segments_and_every_record_stays_once() {
     let dir = tempfile::tempdir().unwrap();
-    let OpenStore {
-        ring, mut archiver, ..
-    } = open(dir.path());
+    let OpenStore { ring, mut archiver, .. } = open(dir.path());
     let mut writer = ring.writer(0, NOW).unwrap();
     let mut next = 0;
     append(&mut writer, &mut next, 1_500, HOUR - 1);
@@ -106,36 +97,18 @@ fn blocks_become_segments_and_every_record_stays_once() {
     writer.seal_all().unwrap();
     assert_eq!(archiver.archive_due(LATER).unwrap(), 2);
     let snapshot = assert_complete(dir.path(), next);
-    assert_eq!(
-        (snapshot.ring_records(), snapshot.archive_records()),
-        (0, 2_200)
-    );
+    assert_eq!((snapshot.ring_records(), snapshot.archive_records()), (0, 2_200));
     assert_eq!(block_count(&ring), 0);
-    assert_eq!(
-        snapshot.received(),
-        Some(((HOUR - 1) * HOUR_MILLIS + 7, NOW.0 + 7))
-    );
-    let paths: Vec<_> = snapshot
-        .segments
-        .iter()
-        .map(|segment| &*segment.entry().path)
-        .collect();
-    let expected = [
-        "date=2024-07-02/hour=13/00000000.parquet",
-        "date=2024-07-02/hour=14/00000001.parquet",
-    ];
+    assert_eq!(snapshot.received(), Some(((HOUR - 1) * HOUR_MILLIS + 7, NOW.0 + 7)));
+    let paths: Vec<_> = snapshot.segments.iter().map(|segment| &*segment.entry().path).collect();
+    let expected =
+        ["date=2024-07-02/hour=13/00000000.parquet", "date=2024-07-02/hour=14/00000001.parquet"];
     assert_eq!(paths, expected);
-    let bytes: u64 = snapshot
-        .segments
-        .iter()
-        .map(|segment| fs::metadata(segment.path()).unwrap().len())
-        .sum();
+    let bytes: u64 =
+        snapshot.segments.iter().map(|segment| fs::metadata(segment.path()).unwrap().len()).sum();
     assert_eq!(snapshot.archive_bytes(), bytes);
     let counters = archiver.counters();
-    assert_eq!(
-        (counters.segments.value(), counters.rows.value()),
-        (2, 2_200)
-    );
+    assert_eq!((counters.segments.value(), counters.rows.value()), (2, 2_200));
 
     // New blocks follow those that are archived.
     append(&mut writer, &mut next, 10, HOUR);
@@ -146,21 +119,14 @@ fn blocks_become_segments_and_every_record_stays_once() {
 #[test]
 fn options_and_counters_lie_apart_and_keep_their_type() {
     let dir = tempfile::tempdir().unwrap();
-    let OpenStore {
-        ring, mut archiver, ..
-    } = open(dir.path());
+    let OpenStore { ring, mut archiver, .. } = open(dir.path());
     let mut writer = ring.writer(0, NOW).unwrap();
     let (mut source, mut batch) = (Source(2), FlowBatch::new());
     let origin = source.origin();
-    for (record_type, count) in [
-        (RecordType::Flow, 30),
-        (RecordType::Options, 20),
-        (RecordType::Counters, 10),
-    ] {
-        let shape = Arc::new(Shape {
-            record_type,
-            ..Shape::clone(&v4_shape())
-        });
+    for (record_type, count) in
+        [(RecordType::Flow, 30), (RecordType::Options, 20), (RecordType::Counters, 10)]
+    {
+        let shape = Arc::new(Shape { record_type, ..Shape::clone(&v4_shape()) });
         source.fill(&mut batch, &shape, &origin, count, NOW.0);
     }
     writer.append(&batch);
@@ -172,20 +138,11 @@ fn options_and_counters_lie_apart_and_keep_their_type() {
     assert_eq!(count(&snapshot), (30, 30));
     let segments = snapshot.segments.iter().map(SegmentReader::entry);
     let mut found: Vec<_> = segments
-        .map(|entry| {
-            (
-                entry.record_type.name(),
-                entry.rows,
-                entry.path.split('/').next().unwrap(),
-            )
-        })
+        .map(|entry| (entry.record_type.name(), entry.rows, entry.path.split('/').next().unwrap()))
         .collect();
     found.sort_unstable();
-    let expected = [
-        ("counters", 10, "counters"),
-        ("flow", 30, "date=2024-07-02"),
-        ("options", 20, "options"),
-    ];
+    let expected =
+        [("counters", 10, "counters"), ("flow", 30, "date=2024-07-02"), ("options", 20, "options")];
     assert_eq!(found, expected);
 }
 
@@ -195,9 +152,7 @@ fn a_kill_between_any_two_steps_neither_loses_nor_doubles() {
         let dir = tempfile::tempdir().unwrap();
         let mut next = 0;
         for round in 0..3 {
-            let OpenStore {
-                ring, mut archiver, ..
-            } = open(dir.path());
+            let OpenStore { ring, mut archiver, .. } = open(dir.path());
             assert_complete(dir.path(), next);
             let mut writer = ring.writer(0, NOW).unwrap();
             append(&mut writer, &mut next, 600, HOUR);
@@ -218,9 +173,7 @@ fn a_kill_between_any_two_steps_neither_loses_nor_doubles() {
                 }
             }
         }
-        let OpenStore {
-            ring, mut archiver, ..
-        } = open(dir.path());
+        let OpenStore { ring, mut archiver, .. } = open(dir.path());
         assert_complete(dir.path(), next);
         archiver.archive_due(LATER).unwrap();
         let snapshot = assert_complete(dir.path(), next);
@@ -250,21 +203,14 @@ fn parquet_files(store: &Path) -> Vec<String> {
 #[test]
 fn what_a_kill_left_of_a_segment_or_a_manifest_is_removed() {
     let dir = tempfile::tempdir().unwrap();
-    let OpenStore {
-        ring, mut archiver, ..
-    } = open(dir.path());
+    let OpenStore { ring, mut archiver, .. } = open(dir.path());
     let mut writer = ring.writer(0, NOW).unwrap();
     append(&mut writer, &mut 0, 10, HOUR);
     writer.seal_all().unwrap();
     archiver.archive_due(LATER).unwrap();
     drop((writer, archiver, ring));
     let hour = dir.path().join("archive/date=2024-07-02/hour=14");
-    for name in [
-        "00000001.parquet.new",
-        "00000001.parquet",
-        "00000008.parquet",
-        "notes.txt",
-    ] {
+    for name in ["00000001.parquet.new", "00000001.parquet", "00000008.parquet", "notes.txt"] {
         fs::write(hour.join(name), "half").unwrap();
     }
     let manifest_new = dir.path().join("archive/manifest.jsonl.new");
@@ -283,9 +229,7 @@ fn what_a_kill_left_of_a_segment_or_a_manifest_is_removed() {
 #[test]
 fn segments_without_a_manifest_are_not_touched() {
     let dir = tempfile::tempdir().unwrap();
-    let OpenStore {
-        ring, mut archiver, ..
-    } = open(dir.path());
+    let OpenStore { ring, mut archiver, .. } = open(dir.path());
     let mut writer = ring.writer(0, NOW).unwrap();
     append(&mut writer, &mut 0, 10, HOUR);
     writer.seal_all().unwrap();
@@ -305,9 +249,7 @@ fn numbers_go_on_after_the_ring_s_directory_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let mut next = 0;
     for _ in 0..3 {
-        let OpenStore {
-            ring, mut archiver, ..
-        } = open(dir.path());
+        let OpenStore { ring, mut archiver, .. } = open(dir.path());
         let mut writer = ring.writer(0, NOW).unwrap();
         append(&mut writer, &mut next, 300, HOUR);
         assert_complete(dir.path(), next);
@@ -324,10 +266,7 @@ fn a_second_writer_is_refused_and_readers_are_not() {
     let dir = tempfile::tempdir().unwrap();
     let _first = open(dir.path());
     let error = open_store(dir.path(), ring_config(), archive_config()).unwrap_err();
-    assert!(
-        matches!(error, ArchiveError::Ring(RingError::StoreInUse { .. })),
-        "{error}"
-    );
+    assert!(matches!(error, ArchiveError::Ring(RingError::StoreInUse { .. })), "{error}");
     StoreSnapshot::open(dir.path()).unwrap();
 }
 
@@ -339,18 +278,14 @@ fn a_store_without_ring_or_archive_opens() {
         fs::remove_dir_all(dir.path().join(name)).unwrap();
         assert_complete(dir.path(), 0);
     }
-    let none = StoreSnapshot::open(&dir.path().join("none"))
-        .unwrap_err()
-        .to_string();
+    let none = StoreSnapshot::open(&dir.path().join("none")).unwrap_err().to_string();
     assert!(none.contains("there is no store at"), "{none}");
 }
 
 #[test]
 fn blocks_are_archived_by_hour_by_age_and_by_pressure() {
     let dir = tempfile::tempdir().unwrap();
-    let OpenStore {
-        ring, mut archiver, ..
-    } = open(dir.path());
+    let OpenStore { ring, mut archiver, .. } = open(dir.path());
     let mut writer = ring.writer(0, NOW).unwrap();
     let mut next = 0;
     let at = |minutes: i64| UnixMillis(NOW.0 + minutes * 60_000);
@@ -365,38 +300,19 @@ fn blocks_are_archived_by_hour_by_age_and_by_pressure() {
     append(&mut writer, &mut next, 246, HOUR);
     writer.tick(hour_end).unwrap();
     let grace = archive_config().hour_grace_millis;
-    let quick = ArchiveConfig {
-        block_age_max_millis: i64::MAX,
-        ..archive_config()
-    };
+    let quick = ArchiveConfig { block_age_max_millis: i64::MAX, ..archive_config() };
     drop((writer, archiver, ring));
-    let OpenStore {
-        ring, mut archiver, ..
-    } = open_store(dir.path(), ring_config(), quick).unwrap();
-    assert_eq!(
-        archiver
-            .archive_due(UnixMillis(hour_end.0 + grace - 1))
-            .unwrap(),
-        0
-    );
-    assert_eq!(
-        archiver
-            .archive_due(UnixMillis(hour_end.0 + grace))
-            .unwrap(),
-        1
-    );
+    let OpenStore { ring, mut archiver, .. } =
+        open_store(dir.path(), ring_config(), quick).unwrap();
+    assert_eq!(archiver.archive_due(UnixMillis(hour_end.0 + grace - 1)).unwrap(), 0);
+    assert_eq!(archiver.archive_due(UnixMillis(hour_end.0 + grace)).unwrap(), 1);
 
     let mut writer = ring.writer(0, NOW).unwrap();
     append(&mut writer, &mut next, 2_560, HOUR);
     drop((writer, archiver, ring));
-    let small = ArchiveConfig {
-        sealed_size_max: 400_000,
-        segment_rows_max: 600,
-        ..quick
-    };
-    let OpenStore {
-        ring, mut archiver, ..
-    } = open_store(dir.path(), ring_config(), small).unwrap();
+    let small = ArchiveConfig { sealed_size_max: 400_000, segment_rows_max: 600, ..quick };
+    let OpenStore { ring, mut archiver, .. } =
+        open_store(dir.path(), ring_config(), small).unwrap();
     assert!(ring.size() > 400_000);
     // Ten blocks of 256 rows; a segment ends at the block that brings it to 600.
     assert_eq!(archiver.archive_due(at(1)).unwrap(), 4);
@@ -407,9 +323,7 @@ fn blocks_are_archived_by_hour_by_age_and_by_pressure() {
 #[test]
 fn what_is_not_archived_in_time_stays_in_the_ring() {
     let dir = tempfile::tempdir().unwrap();
-    let OpenStore {
-        ring, mut archiver, ..
-    } = open(dir.path());
+    let OpenStore { ring, mut archiver, .. } = open(dir.path());
     let mut writer = ring.writer(0, NOW).unwrap();
     let mut next = 0;
     append(&mut writer, &mut next, 1_000, HOUR);
@@ -436,9 +350,8 @@ fn dropped_blocks_are_losses_in_the_manifest_and_no_gap() {
         when_full: WhenFull::DropOldest,
         ..ring_config()
     };
-    let OpenStore {
-        ring, mut archiver, ..
-    } = open_store(dir.path(), config, archive_config()).unwrap();
+    let OpenStore { ring, mut archiver, .. } =
+        open_store(dir.path(), config, archive_config()).unwrap();
     let mut writer = ring.writer(0, NOW).unwrap();
     append(&mut writer, &mut 0, 4_000, HOUR);
     let overrun = ring.drops().value(RingDrop::Overrun);
@@ -467,12 +380,7 @@ fn a_missing_block_is_a_gap() {
         }
     }
     let snapshot = StoreSnapshot::open(dir.path()).unwrap();
-    let gap = BlockGap {
-        shard: 0,
-        lane: Lane::Ipv4,
-        first: 1,
-        last: 2,
-    };
+    let gap = BlockGap { shard: 0, lane: Lane::Ipv4, first: 1, last: 2 };
     assert_eq!(snapshot.gaps, [gap]);
     assert_eq!(snapshot.flow_records(), 256 * 3);
 }
@@ -480,9 +388,7 @@ fn a_missing_block_is_a_gap() {
 #[test]
 fn a_damaged_block_does_not_keep_the_others_from_the_archive() {
     let dir = tempfile::tempdir().unwrap();
-    let OpenStore {
-        ring, mut archiver, ..
-    } = open(dir.path());
+    let OpenStore { ring, mut archiver, .. } = open(dir.path());
     let mut writer = ring.writer(0, NOW).unwrap();
     append(&mut writer, &mut 0, 256 * 4, HOUR);
     writer.seal_all().unwrap();
@@ -493,9 +399,7 @@ fn a_damaged_block_does_not_keep_the_others_from_the_archive() {
     let snapshot = StoreSnapshot::open(dir.path()).unwrap();
     assert_eq!(snapshot.archive_records(), 512);
     let losses = snapshot.losses.iter();
-    let losses: Vec<_> = losses
-        .map(|loss| (&*loss.reason, loss.blocks, loss.rows))
-        .collect();
+    let losses: Vec<_> = losses.map(|loss| (&*loss.reason, loss.blocks, loss.rows)).collect();
     assert_eq!(losses, [("ringDamaged", Some((1, 2)), 512)]);
     assert_eq!(snapshot.gaps, []);
     assert_eq!(ring.drops().value(RingDrop::Damaged), 512);
@@ -504,9 +408,7 @@ fn a_damaged_block_does_not_keep_the_others_from_the_archive() {
 #[test]
 fn a_torn_manifest_is_one_clear_error() {
     let dir = tempfile::tempdir().unwrap();
-    let OpenStore {
-        ring, mut archiver, ..
-    } = open(dir.path());
+    let OpenStore { ring, mut archiver, .. } = open(dir.path());
     let mut writer = ring.writer(0, NOW).unwrap();
     append(&mut writer, &mut 0, 10, HOUR);
     writer.seal_all().unwrap();
@@ -516,12 +418,7 @@ fn a_torn_manifest_is_one_clear_error() {
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, &bytes[..bytes.len() - 9]).unwrap();
     let text = StoreSnapshot::open(dir.path()).unwrap_err().to_string();
-    assert!(
-        text.contains("manifest.jsonl is damaged (cut in line 2)"),
-        "{text}"
-    );
-    let text = open_store(dir.path(), ring_config(), archive_config())
-        .unwrap_err()
-        .to_string();
+    assert!(text.contains("manifest.jsonl is damaged (cut in line 2)"), "{text}");
+    let text = open_store(dir.path(), ring_config(), archive_config()).unwrap_err().to_string();
     assert!(text.contains("restore it from a copy"), "{text}");
 }

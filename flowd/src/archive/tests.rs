@@ -27,11 +27,7 @@ fn all_columns() -> Vec<usize> {
 }
 
 fn ring(path: &Path) -> Arc<Ring> {
-    let config = RingConfig {
-        block_rows: 256,
-        stripe_rows: 32,
-        ..RingConfig::default()
-    };
+    let config = RingConfig { block_rows: 256, stripe_rows: 32, ..RingConfig::default() };
     let lock = StoreLock::acquire(path).unwrap();
     Ring::open(lock, config, NumberFloors::default()).unwrap().0
 }
@@ -70,20 +66,10 @@ fn assert_holds(batch: &RecordBatch, records: &[Sent]) {
             IpAddr::V6(address) => (None, Some(octets(&address.octets()))),
         };
         assert_eq!((of(EXPORTER_IPV4), of(EXPORTER_IPV6)), (ipv4, ipv6));
-        assert_eq!(
-            of(OBSERVATION_DOMAIN),
-            Some(vec![u64::from(origin.domain.0)])
-        );
+        assert_eq!(of(OBSERVATION_DOMAIN), Some(vec![u64::from(origin.domain.0)]));
         let protocol = batch.column_by_name(EXPORT_PROTOCOL).unwrap();
-        assert_eq!(
-            protocol.as_string::<i32>().value(row),
-            origin.protocol.name()
-        );
-        assert_eq!(
-            elements_of(batch, row),
-            expected_elements(record),
-            "row {row}"
-        );
+        assert_eq!(protocol.as_string::<i32>().value(row), origin.protocol.name());
+        assert_eq!(elements_of(batch, row), expected_elements(record), "row {row}");
     }
 }
 
@@ -139,10 +125,7 @@ fn expected_elements(record: &FlowRecord) -> Option<Vec<(String, Vec<u8>)>> {
 }
 
 fn segment_of(dir: &Path, blocks: &[&Arc<Block>], row_group_rows: usize) -> SegmentReader {
-    let config = SegmentConfig {
-        row_group_rows,
-        ..SegmentConfig::default()
-    };
+    let config = SegmentConfig { row_group_rows, ..SegmentConfig::default() };
     let record_type = blocks[0].id().lane.record_type();
     let mut writer = SegmentWriter::create(dir, 3, record_type, blocks[0].hour(), config).unwrap();
     for block in blocks {
@@ -197,10 +180,8 @@ fn columns_are_read_in_the_order_asked_for() {
         assert_eq!(from_block, from_segment);
         let names = from_block.schema();
         let names: Vec<_> = names.fields().iter().map(|field| field.name()).collect();
-        let expected: Vec<_> = columns
-            .iter()
-            .map(|&column| schema().field(column).name())
-            .collect();
+        let expected: Vec<_> =
+            columns.iter().map(|&column| schema().field(column).name()).collect();
         assert_eq!(names, expected);
     }
     assert!(block_batch(block, 0..1, &[46]).is_err());
@@ -225,14 +206,7 @@ fn columns_of_fixed_width_are_not_copied() {
     // The batch keeps the block's memory, though its file and its last reader are gone.
     let expected = values.to_vec();
     drop(blocks);
-    assert_eq!(
-        batch
-            .column(0)
-            .as_primitive::<UInt64Type>()
-            .values()
-            .to_vec(),
-        expected
-    );
+    assert_eq!(batch.column(0).as_primitive::<UInt64Type>().values().to_vec(), expected);
 }
 
 #[test]
@@ -247,14 +221,7 @@ fn a_segment_is_what_its_entry_says() {
     assert_eq!(entry.sha256, super::manifest::sha256_hex(&bytes));
     let rows: usize = all.iter().map(|block| block.rows()).sum();
     assert_eq!(entry.rows, rows as u64);
-    assert_eq!(
-        entry
-            .row_groups
-            .iter()
-            .map(|group| group.rows)
-            .sum::<usize>(),
-        rows
-    );
+    assert_eq!(entry.row_groups.iter().map(|group| group.rows).sum::<usize>(), rows);
     let covered: u64 = entry.covered.iter().map(|c| c.last - c.first + 1).sum();
     assert_eq!(covered, all.len() as u64);
     // One file, and no other name left beside it.
@@ -300,19 +267,10 @@ fn a_span_holds_every_time_that_a_flow_may_be_given() {
     assert_eq!(span(&[whole]), Some((5, 9)));
     assert_eq!(span(&[timed(Some(5), None, Some(hour))]), Some((5, hour)));
     assert_eq!(span(&[timed(None, None, Some(hour))]), Some((hour, hour)));
-    let mixed = [
-        timed(Some(5), Some(9), Some(hour)),
-        timed(Some(-7), Some(3), Some(hour)),
-    ];
+    let mixed = [timed(Some(5), Some(9), Some(hour)), timed(Some(-7), Some(3), Some(hour))];
     assert_eq!(span(&mixed), Some((-7, 9)));
     // Without a time of receipt either, it may be anywhere.
-    assert_eq!(
-        span(&[
-            timed(Some(5), Some(9), Some(hour)),
-            timed(None, Some(3), None)
-        ]),
-        None
-    );
+    assert_eq!(span(&[timed(Some(5), Some(9), Some(hour)), timed(None, Some(3), None)]), None);
 }
 
 #[test]
@@ -325,9 +283,8 @@ fn a_column_that_an_older_segment_lacks_is_null() {
     let field = schema().field(Column::VlanId.index() + 1).clone();
     let ports = schema().field(Column::OctetDeltaCount.index()).clone();
     assert_ne!(field.data_type(), ports.data_type());
-    let older = Arc::new(Schema::new(vec![
-        schema().field(Column::SourceIpv4Address.index()).clone(),
-    ]));
+    let older =
+        Arc::new(Schema::new(vec![schema().field(Column::SourceIpv4Address.index()).clone()]));
     let addresses = UInt32Array::from_iter_values(0..u32::try_from(rows).unwrap());
     let batch = RecordBatch::try_new(Arc::clone(&older), vec![Arc::new(addresses)]).unwrap();
     let file = File::create(segment.path()).unwrap();
@@ -372,8 +329,5 @@ fn columns_that_all_rows_have_carry_no_nulls() {
     assert_eq!(nulls(Column::SourceTransportPort), Some(5));
     assert_eq!(batch.column(Column::VlanId.index()).null_count(), 15);
     let part = block_batch(&blocks[0].0, 2..9, &all_columns()).unwrap();
-    assert_eq!(
-        part.column(Column::SourceTransportPort.index()).nulls(),
-        None
-    );
+    assert_eq!(part.column(Column::SourceTransportPort.index()).nulls(), None);
 }

@@ -32,10 +32,7 @@ pub struct SegmentConfig {
 
 impl Default for SegmentConfig {
     fn default() -> Self {
-        Self {
-            row_group_rows: 131_072,
-            compression_level: 1,
-        }
+        Self { row_group_rows: 131_072, compression_level: 1 }
     }
 }
 
@@ -157,13 +154,7 @@ impl SegmentWriter {
     /// manifest lists it.
     pub(super) fn finish(mut self) -> Result<SegmentEntry, ArchiveError> {
         self.end_row_group()?;
-        let Self {
-            archive_dir,
-            new,
-            writer,
-            mut entry,
-            ..
-        } = self;
+        let Self { archive_dir, new, writer, mut entry, .. } = self;
         let written = writer.into_inner().map_err(ArchiveError::segment(&new.0))?;
         let HashingFile { file, sha256, size } = written;
         entry.bytes = size;

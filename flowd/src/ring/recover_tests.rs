@@ -51,10 +51,7 @@ proptest! {
 /// Makes a block file look as if another boot had written it.
 fn change_boot(path: &Path) {
     let block = Block::open(path).unwrap();
-    let head = layout::BlockHead {
-        boot_id: [9; 16],
-        ..*block.head()
-    };
+    let head = layout::BlockHead { boot_id: [9; 16], ..*block.head() };
     let mut bytes = fs::read(path).unwrap();
     bytes[..layout::HEAD_SIZE].copy_from_slice(&block.layout().encode_head(&head));
     fs::write(path, bytes).unwrap();
@@ -78,16 +75,9 @@ fn after_a_power_cut_only_whole_stripes_are_trusted() {
     source.fill(&mut batch, &shape, &origin, 250, NOW.0);
     writer.append(&batch);
     let cut = copy_store(dir.path());
-    let (id, path) = Store::find(cut.path())
-        .unwrap()
-        .block_files()
-        .unwrap()
-        .swap_remove(0);
+    let (id, path) = Store::find(cut.path()).unwrap().block_files().unwrap().swap_remove(0);
     let block = Block::open(&path).unwrap();
-    let area = *block
-        .layout()
-        .column(Column::CollectionTimeMilliseconds)
-        .unwrap();
+    let area = *block.layout().column(Column::CollectionTimeMilliseconds).unwrap();
     change_boot(&path);
     // A row of the third stripe of 32; the last 26 rows never got a checksum.
     change_byte(&path, area.start + 70 * 8);
@@ -95,10 +85,7 @@ fn after_a_power_cut_only_whole_stripes_are_trusted() {
     assert_eq!(recovery.rows, 192);
     assert_eq!(recovery.lost.len(), 1);
     let lost = &recovery.lost[0];
-    assert_eq!(
-        (lost.reason, lost.rows, lost.blocks),
-        (RingDrop::Torn, 58, None)
-    );
+    assert_eq!((lost.reason, lost.rows, lost.blocks), (RingDrop::Torn, 58, None));
     assert_eq!(ring.drops().value(RingDrop::Torn), 58);
     assert_eq!(ring.take_lost(), recovery.lost);
     let mut expected = sent_records(&batch);
@@ -118,11 +105,7 @@ fn a_sealed_block_of_another_boot_is_trusted_if_it_holds() {
     writer.append(&v4_batch(&mut Source(13), 50, NOW.0));
     writer.seal_all().unwrap();
     let copy = copy_store(dir.path());
-    let (_, path) = Store::find(copy.path())
-        .unwrap()
-        .block_files()
-        .unwrap()
-        .swap_remove(0);
+    let (_, path) = Store::find(copy.path()).unwrap().block_files().unwrap().swap_remove(0);
     change_boot(&path);
     let (_, recovery) = open(copy.path(), config());
     assert_eq!((recovery.rows, recovery.lost.len()), (50, 0));
@@ -135,11 +118,7 @@ fn a_block_of_which_nothing_holds_is_a_gap() {
     let mut writer = ring.writer(0, NOW).unwrap();
     writer.append(&v4_batch(&mut Source(14), 20, NOW.0));
     let copy = copy_store(dir.path());
-    let (_, path) = Store::find(copy.path())
-        .unwrap()
-        .block_files()
-        .unwrap()
-        .swap_remove(0);
+    let (_, path) = Store::find(copy.path()).unwrap().block_files().unwrap().swap_remove(0);
     change_boot(&path);
     let (ring, recovery) = open(copy.path(), config());
     assert_eq!((recovery.rows, recovery.blocks), (0, 0));

@@ -23,12 +23,7 @@ pub(super) fn config() -> RingConfig {
 }
 
 pub(super) fn open(path: &Path, config: RingConfig) -> (Arc<Ring>, Recovery) {
-    Ring::open(
-        StoreLock::acquire(path).unwrap(),
-        config,
-        NumberFloors::default(),
-    )
-    .unwrap()
+    Ring::open(StoreLock::acquire(path).unwrap(), config, NumberFloors::default()).unwrap()
 }
 
 /// The records of all blocks, by shard and lane, in the order of their numbers.

@@ -363,10 +363,7 @@ impl<W: WriteStorage> BlockWriter<W> {
         for (area, heap) in [(&layout.dictionary, self.dictionary), (&layout.extras, self.extras)] {
             unused.push(rest(area, heap.end, heap.reserved));
         }
-        for range in unused
-            .into_iter()
-            .filter(|range| range.len() >= DISCARD_SIZE_MIN)
-        {
+        for range in unused.into_iter().filter(|range| range.len() >= DISCARD_SIZE_MIN) {
             if self.storage.discard(range).is_err() {
                 // A file system that cannot give pages back keeps them until the block goes.
                 return;
