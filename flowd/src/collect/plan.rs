@@ -57,6 +57,11 @@ enum Target {
     Extra,
 }
 
+/// ICMP_TYPE of NetFlow v9, and the registry's icmpTypeCodeIPv4.
+const ICMP_TYPE: u16 = 32;
+/// The registry's icmpTypeCodeIPv6.
+const ICMP_TYPE_IPV6: u16 = 139;
+
 /// A field that fills a column.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Copy {
@@ -304,7 +309,14 @@ fn excess(copy: &Copy) -> Option<usize> {
 
 /// Decides for each field where it goes.
 fn assign(specifiers: &[FieldSpecifier]) -> Vec<Field> {
-    let specs: Vec<ExtraSpec> = specifiers.iter().map(element).collect();
+    let icmp = icmp_type(specifiers);
+    let specs: Vec<ExtraSpec> = specifiers
+        .iter()
+        .map(|specifier| match element(specifier) {
+            spec if (spec.enterprise, spec.id) == (0, ICMP_TYPE) => ExtraSpec { id: icmp, ..spec },
+            spec => spec,
+        })
+        .collect();
     let times = [Edge::Start, Edge::End].map(|edge| best_time(&specs, edge));
     let mut seen = ColumnSet::EMPTY;
     let mut times_seen: Vec<u16> = Vec::new();
@@ -336,6 +348,14 @@ fn assign(specifiers: &[FieldSpecifier]) -> Vec<Field> {
             Field { spec, target }
         })
         .collect()
+}
+
+/// The element that NetFlow v9's ICMP_TYPE is (RFC 3954 section 8). It is of both families; the
+/// registry has an element for each. In a template of IPv6 addresses alone it is the IPv6 one.
+fn icmp_type(specifiers: &[FieldSpecifier]) -> u16 {
+    let has = |ids: &[u16]| specifiers.iter().any(|s| s.enterprise == 0 && ids.contains(&s.id));
+    let is_ipv6 = has(&[27, 28]) && !has(&[8, 12, ICMP_TYPE_IPV6]);
+    if is_ipv6 { ICMP_TYPE_IPV6 } else { ICMP_TYPE }
 }
 
 /// The element that a field is. Some NetFlow v9 field types beyond the registry are elements

@@ -161,12 +161,9 @@ impl Layout {
                     self.add(7, 2, Part::NoPort);
                     self.add(11, 2, Part::IcmpCode(column));
                 }
-                // NetFlow v9's own ICMP field is of both families, and the one that collectors
-                // know.
-                if !kind.present.contains(Column::IcmpTypeCodeIpv4) {
-                    self.add(32, 2, Part::IcmpCode(column));
-                }
-                self.add(id, length, Part::Column(column));
+                // NetFlow v9's own ICMP field is of both families (RFC 3954 section 8), and the
+                // one that collectors know.
+                self.add(32, 2, Part::IcmpCode(column));
             }
             // NetFlow v9 has no fields of the reverse direction.
             Column::ReverseOctetDeltaCount | Column::ReversePacketDeltaCount => {

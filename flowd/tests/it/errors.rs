@@ -92,7 +92,7 @@ fn a_cut_capture_gives_its_flows_and_then_one_error() {
     fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
     let ended = run(&["replay", cut.to_str().unwrap(), "-o", "json"]);
     assert!(!ended.json().is_empty());
-    assert_one_line(&ended, &["cut.pcap", "offset"]);
+    assert_one_line(&ended, &["cut.pcap", "at byte"]);
 }
 
 #[test]
