@@ -23,7 +23,7 @@ fn datagram(draws: &mut Draws, out: &mut Vec<u8>) {
         out.extend_from_slice(&draws.next().to_le_bytes());
     }
     out.truncate(size);
-    if size < 32 || draws.next() % 4 == 0 {
+    if size < 32 || draws.next().is_multiple_of(4) {
         return;
     }
     out[0] = 0;

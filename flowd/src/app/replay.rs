@@ -67,7 +67,7 @@ enum Sink<'a> {
     /// The exporter is made when the first packet tells the time.
     Export {
         config: ExporterConfig,
-        exporter: Option<Exporter>,
+        exporter: Option<Box<Exporter>>,
     },
     Store(Box<StoreWriter>),
     Print(&'a mut dyn FnMut(&FlowRecord) -> io::Result<()>),
@@ -151,7 +151,7 @@ impl<'a> Sink<'a> {
             && exporter.is_none()
         {
             config.boot = UnixMillis(first.0.saturating_sub(UPTIME_AT_START_MILLIS));
-            *exporter = Some(Exporter::new(config)?);
+            *exporter = Some(Box::new(Exporter::new(config)?));
         }
         Ok(())
     }

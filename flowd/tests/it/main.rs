@@ -1,5 +1,12 @@
 //! Whole-program tests: the built flowd, as its users run it, with foreign programs beside it.
 
+#![expect(
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "tests panic rather than return an error, and say why they skip"
+)]
+
 mod cli;
 mod corpus;
 mod errors;

@@ -136,18 +136,14 @@ fn export_and_decode(
 }
 
 /// A record without what the exporter adds for collectors that know no better: for ICMP the
-/// destination port, and NetFlow v9's ICMP field where it is ICMPv6.
+/// destination port.
 fn essential(mut record: FlowRecord) -> FlowRecord {
     record.present.remove(Column::ExportSequenceNumber);
     record.present.remove(Column::ExportRecordIndex);
     (record.export_sequence_number, record.export_record_index) = (0, 0);
     let icmp = match record.protocol_identifier {
         1 => record.icmp_type_code_ipv4,
-        58 => {
-            assert_eq!(record.icmp_type_code_ipv4, record.icmp_type_code_ipv6);
-            record.present.remove(Column::IcmpTypeCodeIpv4);
-            std::mem::take(&mut record.icmp_type_code_ipv4)
-        }
+        58 => record.icmp_type_code_ipv6,
         _ => return record,
     };
     assert_eq!(record.source_transport_port, 0);
