@@ -84,7 +84,7 @@ fn after_kill_nine_a_restart_finds_every_record_that_was_received() {
     wait_until("the last datagram is stored", || {
         let newest = rows_of(
             &store,
-            &["-a", "exportSequenceNumber", "-s", "exportSequenceNumber", "-n", "1"],
+            &["-a", "exportSequenceNumber", "-s", "exportSequenceNumber:desc", "-n", "1"],
         );
         newest.first().is_some_and(|row| row["exportSequenceNumber"] == last)
     });

@@ -5,11 +5,12 @@ use super::{clock, control};
 use crate::archive::{SegmentReader, StoreSnapshot, block_batch};
 use crate::model::time::UnixMillis;
 use crate::model::{ObservationDomainId, RecordType};
-use crate::query::{Coverage, ExporterLoss, Gap, Outcome, Plan, Sink, Source, SourceError};
+use crate::query::{
+    Coverage, ExporterLoss, Gap, Outcome, Plan, RecordBatch, Sink, Source, SourceError,
+};
 use crate::ring::Block;
 use crate::telemetry::Flag;
 use anyhow::Result;
-use arrow_array::RecordBatch;
 use std::path::Path;
 use std::sync::Arc;
 

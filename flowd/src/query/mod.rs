@@ -55,7 +55,7 @@ pub use row::{Heading, Sink, drop_zero_twins};
 #[cfg(feature = "archive")]
 pub use run::{Outcome, run};
 #[cfg(feature = "archive")]
-pub use source::{Source, SourceError};
+pub use source::{RecordBatch, Source, SourceError};
 
 #[cfg(test)]
 #[cfg(feature = "archive")]
