@@ -14,7 +14,7 @@
 //! - [`TemplateStore`]: shared by all workers, read without a lock.
 //! - [`Books`]: what was received, decoded and dropped, and by whom it was sent;
 //!   [`Books::statistics`] at any time from any thread.
-//! - [`listen`]: sockets and the loop that a worker runs.
+//! - [`listen()`]: sockets and the loop that a worker runs.
 //!
 //! Two laws hold, and the tests hold them: datagrams received = decoded + dropped by reason, and
 //! data sets received = decoded + held + dropped by reason.
