@@ -1,9 +1,11 @@
 //! `flowd collect`: datagrams -> ring -> archive, a thread a worker, until told to stop.
 
-use super::statistics::StoreStatistics;
+use super::statistics::{REQUEST, StoreStatistics};
 use super::{clock, control, shutdown};
 use crate::archive::{ArchiveConfig, Archiver, OpenStore, open_store};
-use crate::collect::{Books, DecoderConfig, ListenConfig, TemplateStore, Worker, listen};
+use crate::collect::{
+    Books, DecoderConfig, ListenConfig, Statistics, TemplateStore, Worker, listen,
+};
 use crate::model::FlowBatch;
 use crate::model::time::UnixMillis;
 use crate::ring::{Recovery, Ring, ShardWriter};
@@ -52,15 +54,15 @@ pub struct Ready {
     pub recovery: Recovery,
 }
 
-/// What a collector says at its end.
+/// What a collector says at its end, of this run.
 #[derive(Debug)]
 pub struct Report {
-    /// Datagrams received in this run.
-    pub datagrams: u64,
-    /// Records stored in this run.
+    /// What was received, decoded and dropped before the ring.
+    pub collected: Statistics,
+    /// Records stored.
     pub stored: u64,
-    /// Datagrams, data sets and records dropped in this run.
-    pub dropped: u64,
+    /// Records that the ring refused or lost.
+    pub records_dropped: u64,
     /// Blocks that the deadline left in the ring.
     pub blocks_left: usize,
 }
@@ -75,7 +77,7 @@ pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
     let workers = open_sockets(plan, &books)?;
     let OpenStore { ring, archiver, recovery } =
         open_store(&plan.store, plan.ring, ArchiveConfig::for_ring(&plan.ring))?;
-    let earlier = StoreStatistics::read(&plan.store)?;
+    let earlier = StoreStatistics::read(&plan.store);
     // Raised once the workers have sealed their last blocks.
     let sealed = Arc::new(Flag::default());
     let archiver = spawn_archiver(archiver, &sealed)?;
@@ -93,18 +95,18 @@ pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
     serve_statistics(plan, statistics.clone())?;
     ready(&Ready { addresses, worker_count, recovery });
 
-    watch(plan, &stop, &threads, &statistics);
-    let ended: Vec<Result<()>> = threads.into_iter().map(join).collect();
+    let are_well = || !archiver.is_finished() && !threads.iter().any(JoinHandle::is_finished);
+    watch(plan, &stop, &are_well, &statistics);
+    let mut ended: Vec<Result<()>> = threads.into_iter().map(join).collect();
     sealed.raise();
-    let archived = join(archiver);
-    statistics().write(&plan.store)?;
+    ended.push(join(archiver));
     control::remove(&plan.store);
-    ended.into_iter().chain([archived]).collect::<Result<()>>()?;
-    let counted = books.statistics();
+    ended.push(statistics().write(&plan.store));
+    ended.into_iter().collect::<Result<()>>()?;
     Ok(Report {
-        datagrams: counted.datagrams,
+        collected: books.statistics(),
         stored: ring.appended().value(),
-        dropped: counted.dropped() + ring.drops().total(),
+        records_dropped: ring.drops().total(),
         blocks_left: ring.sealed_blocks().len(),
     })
 }
@@ -197,23 +199,23 @@ fn serve_statistics(
     statistics: impl Fn() -> StoreStatistics + Send + 'static,
 ) -> Result<()> {
     control::serve(&plan.store, move |request| match request {
-        "statistics" => serde_json::to_string(&statistics()).ok(),
+        REQUEST => serde_json::to_string(&statistics()).ok(),
         _ => None,
     })
 }
 
-/// Writes the counters every second until it is time to stop or a worker has ended.
+/// Writes the counters every second until it is time to stop or a thread has ended.
 fn watch(
     plan: &Plan,
     stop: &Flag,
-    threads: &[JoinHandle<Result<()>>],
+    are_well: &dyn Fn() -> bool,
     statistics: &dyn Fn() -> StoreStatistics,
 ) {
     let mut throttle = Throttle::new(Duration::from_secs(60));
     let mut written = Instant::now();
     while !stop.is_raised() {
         thread::sleep(LOOK_INTERVAL);
-        if threads.iter().any(JoinHandle::is_finished) {
+        if !are_well() {
             stop.raise();
         }
         if written.elapsed() >= STATISTICS_INTERVAL {

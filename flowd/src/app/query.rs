@@ -1,7 +1,7 @@
 //! `flowd query` and `flowd top`: the engine over a store, and what the answer could not know.
 
+use super::clock;
 use super::statistics::StoreStatistics;
-use super::{clock, control};
 use crate::archive::{SegmentReader, StoreSnapshot, block_batch};
 use crate::model::time::UnixMillis;
 use crate::model::{ObservationDomainId, RecordType};
@@ -48,7 +48,7 @@ impl StoreSource {
         // Newest first: what the ring holds is younger than any segment.
         let StoreSnapshot { segments, mut blocks, .. } = snapshot;
         blocks.retain(|block| block.id().lane.record_type() == RecordType::Flow);
-        blocks.sort_by_key(|block| std::cmp::Reverse(block.received().1));
+        blocks.sort_by_cached_key(|block| std::cmp::Reverse(block.received().1));
         let blocks = blocks.into_iter().map(Part::Block);
         let flows = segments
             .into_iter()
@@ -98,10 +98,7 @@ impl Source for StoreSource {
 
 /// What the store knows to be missing: its own gaps, and what exporters sent that never arrived.
 fn coverage(store: &Path, snapshot: &StoreSnapshot) -> Result<Coverage> {
-    let statistics = match control::ask(store, "statistics") {
-        Some(text) => serde_json::from_str(&text)?,
-        None => StoreStatistics::read(store)?,
-    };
+    let (statistics, _) = StoreStatistics::of_store(store);
     let losses = statistics.collect.exporters.iter().map(|exporter| ExporterLoss {
         address: exporter.address,
         domain: ObservationDomainId(exporter.domain),
@@ -118,6 +115,22 @@ fn coverage(store: &Path, snapshot: &StoreSnapshot) -> Result<Coverage> {
         span: snapshot.received().map(|(first, last)| (UnixMillis(first), UnixMillis(last))),
         gaps: gaps.collect(),
         losses: losses.filter(|loss| loss.sequence_missing + loss.dropped > 0).collect(),
+        damage: damage(snapshot),
         sampling: Vec::new(),
     })
+}
+
+/// What of the store cannot be read or is not there: no answer has the records in it.
+pub(super) fn damage(snapshot: &StoreSnapshot) -> Vec<String> {
+    let unreadable = snapshot.unreadable.iter().map(ToString::to_string);
+    let missing = snapshot.gaps.iter().map(|gap| {
+        format!(
+            "blocks {} to {} of shard {} ({}) are missing",
+            gap.first,
+            gap.last,
+            gap.shard,
+            gap.lane.name()
+        )
+    });
+    unreadable.chain(missing).collect()
 }

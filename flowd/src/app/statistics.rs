@@ -1,5 +1,6 @@
 //! STORE/statistics.json: what the collectors of a store have counted, over restarts.
 
+use super::control;
 use crate::collect::{Books, Statistics};
 use crate::model::time::UnixMillis;
 use crate::ring::{Ring, RingDrop};
@@ -10,13 +11,16 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
+use tracing::warn;
 
+/// What a running collector is asked for.
+pub(super) const REQUEST: &str = "statistics";
 const FILE_NAME: &str = "statistics.json";
 const NEW_NAME: &str = "statistics.json.new";
 
 /// The counters of a store's collectors.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub(super) struct StoreStatistics {
     /// When they were read, in milliseconds since 1970.
     pub(super) at: i64,
@@ -41,18 +45,32 @@ impl StoreStatistics {
         sum
     }
 
-    /// What was written last; nothing if the store has had no collector.
-    pub(super) fn read(store: &Path) -> Result<Self> {
+    /// The counters of a store for whoever asks: the running collector's, and whether there is
+    /// one, else those that were written last.
+    pub(super) fn of_store(store: &Path) -> (Self, bool) {
+        let live = control::ask(store, REQUEST).and_then(|text| serde_json::from_str(&text).ok());
+        match live {
+            Some(statistics) => (statistics, true),
+            None => (Self::read(store), false),
+        }
+    }
+
+    /// What was written last; nothing if the store has had no collector. Counters are no
+    /// records: if they cannot be read, that is said and counting begins anew.
+    pub(super) fn read(store: &Path) -> Self {
         let path = store.join(FILE_NAME);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Self::default());
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Self::default(),
+            Err(error) => {
+                warn!(%error, file = %path.display(), "the statistics cannot be read");
+                return Self::default();
             }
-            Err(error) => return Err(error).with_context(|| path.display().to_string()),
         };
-        serde_json::from_str(&text)
-            .with_context(|| format!("{} is damaged; remove it to count from zero", path.display()))
+        serde_json::from_str(&text).unwrap_or_else(|error| {
+            warn!(%error, file = %path.display(), "the statistics are damaged: counting anew");
+            Self::default()
+        })
     }
 
     /// Replaces what was written last.
@@ -73,14 +91,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_written_is_read_again_and_damage_is_named() {
+    fn what_was_written_is_read_again_and_damage_is_no_end() {
         let store = tempfile::tempdir().unwrap();
-        assert_eq!(StoreStatistics::read(store.path()).unwrap(), StoreStatistics::default());
+        assert_eq!(StoreStatistics::read(store.path()), StoreStatistics::default());
         let statistics = StoreStatistics { at: 7, appended: 3, ..StoreStatistics::default() };
         statistics.write(store.path()).unwrap();
-        assert_eq!(StoreStatistics::read(store.path()).unwrap(), statistics);
+        assert_eq!(StoreStatistics::read(store.path()), statistics);
         fs::write(store.path().join(FILE_NAME), "{").unwrap();
-        let error = StoreStatistics::read(store.path()).unwrap_err();
-        assert!(error.to_string().contains(FILE_NAME));
+        assert_eq!(StoreStatistics::read(store.path()), StoreStatistics::default());
+        fs::write(store.path().join(FILE_NAME), r#"{"appended": 5}"#).unwrap();
+        assert_eq!(StoreStatistics::read(store.path()).appended, 5);
     }
 }

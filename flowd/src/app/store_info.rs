@@ -1,11 +1,11 @@
 //! `flowd store info`: what a store holds, what was dropped and why, who sent it.
 
-use super::control;
+use super::query::damage;
 use super::statistics::StoreStatistics;
 use crate::archive::StoreSnapshot;
 use crate::collect::ExporterStatistics;
 use crate::model::time::UnixMillis;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -38,6 +38,8 @@ pub struct Info {
     pub kernel_drops: u64,
     /// What was dropped, by reason and unit: datagrams, data sets or records.
     pub drops: BTreeMap<String, u64>,
+    /// Parts of the store that cannot be read or are not there, in words.
+    pub damage: Vec<String>,
     /// Each exporter and domain.
     pub exporters: Vec<ExporterStatistics>,
 }
@@ -48,14 +50,10 @@ pub struct Info {
 /// If there is no store, or it cannot be read.
 pub fn read(store: &Path) -> Result<Info> {
     let snapshot = StoreSnapshot::open(store)?;
-    let live = control::ask(store, "statistics");
-    let statistics = match &live {
-        Some(text) => serde_json::from_str(text).context("the collector's statistics")?,
-        None => StoreStatistics::read(store)?,
-    };
+    let (statistics, is_collecting) = StoreStatistics::of_store(store);
     let text = |millis| UnixMillis(millis).to_string();
     Ok(Info {
-        is_collecting: live.is_some(),
+        is_collecting,
         flow_records: snapshot.flow_records(),
         ring_records: snapshot.ring_records(),
         archive_records: snapshot.archive_records(),
@@ -66,6 +64,7 @@ pub fn read(store: &Path) -> Result<Info> {
         datagrams: statistics.collect.datagrams,
         kernel_drops: statistics.collect.kernel_drops,
         drops: drops(&statistics),
+        damage: damage(&snapshot),
         exporters: statistics.collect.exporters,
     })
 }

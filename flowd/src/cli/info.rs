@@ -30,6 +30,9 @@ pub(super) fn print(info: &Info, out: &mut impl Write) -> io::Result<()> {
         .collect();
     let dropped = if dropped.is_empty() { "nothing".to_owned() } else { dropped.join(", ") };
     writeln!(out, "dropped     {dropped}")?;
+    for damage in &info.damage {
+        writeln!(out, "damage      {damage}")?;
+    }
     if !info.exporters.is_empty() {
         writeln!(
             out,

@@ -155,7 +155,7 @@ fn by_name(drops: &Drops<CollectDrop>) -> BTreeMap<String, u64> {
 
 /// The collector's counters at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct Statistics {
     /// Datagrams received.
     pub datagrams: u64,

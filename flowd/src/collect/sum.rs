@@ -7,15 +7,6 @@ use std::collections::BTreeMap;
 const NOT_KEPT: &str = "notKept";
 
 impl Statistics {
-    /// Datagrams and data sets that were not decoded, for whatever reason.
-    #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.drops
-            .values()
-            .chain(self.set_drops.values())
-            .fold(0, |sum, &count| sum.saturating_add(count))
-    }
-
     /// Adds the counters of a later run. What waited at the end of the earlier one is dropped.
     pub fn add(&mut self, later: &Self) {
         let Self {
@@ -142,7 +133,6 @@ mod tests {
         };
         sum.add(&later);
         assert_eq!((sum.datagrams, sum.sets_held, sum.set_drops[NOT_KEPT]), (12, 1, 2));
-        assert_eq!(sum.dropped(), 2);
         let messages: Vec<_> = sum.exporters.iter().map(|e| (e.domain, e.messages)).collect();
         assert_eq!(messages, [(0, 3), (1, 9)]);
     }

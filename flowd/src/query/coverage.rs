@@ -13,6 +13,9 @@ pub struct Coverage {
     pub gaps: Vec<Gap>,
     /// What exporters sent that never arrived.
     pub losses: Vec<ExporterLoss>,
+    /// Parts of the store that cannot be read or are not there, in words: the records in them
+    /// are missing from the answer.
+    pub damage: Vec<String>,
     /// Exporters that saw only a sample of the packets; counters stay unscaled.
     pub sampling: Vec<SampledExporter>,
 }
@@ -58,6 +61,9 @@ impl Coverage {
     /// Is nothing known to be missing?
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.gaps.is_empty() && self.losses.is_empty() && self.sampling.is_empty()
+        self.gaps.is_empty()
+            && self.losses.is_empty()
+            && self.damage.is_empty()
+            && self.sampling.is_empty()
     }
 }

@@ -100,8 +100,10 @@ fn ring_and_archive_answer_as_one_through_stop_and_start() {
         collector.wait_for_flows(round * count);
         let info_live = info(&store);
         assert_eq!(info_live["flowRecords"], round * count);
-        assert_eq!(info_live["archiveRecords"], (round - 1) * count, "{info_live}");
-        assert_eq!(info_live["ringRecords"], count, "{info_live}");
+        // How much of it is archived already depends on the hour.
+        let held = [&info_live["ringRecords"], &info_live["archiveRecords"]];
+        let held: u64 = held.iter().map(|count| count.as_u64().unwrap()).sum();
+        assert_eq!(held, round * count, "{info_live}");
         collector.stop();
         let info_after = info(&store);
         assert_eq!(info_after["flowRecords"], round * count);

@@ -37,14 +37,14 @@ fn is_bound(port: u16) -> bool {
     table.contains(&format!(":{port:04X} "))
 }
 
-/// Waits until the socket on this port has been read empty, then a little longer.
+/// Waits until the socket on this port has been read empty. nfcapd works on what it has read
+/// before it looks at a signal.
 fn wait_until_read(port: u16) {
     wait_until("the datagrams are read", || {
         let table = std::fs::read_to_string("/proc/net/udp").unwrap();
         let line = table.lines().find(|line| line.contains(&format!(":{port:04X} "))).unwrap();
         line.split_whitespace().nth(4).unwrap().ends_with(":00000000")
     });
-    std::thread::sleep(std::time::Duration::from_millis(300));
 }
 
 /// All records that nfcapd stored.

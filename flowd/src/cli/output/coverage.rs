@@ -13,13 +13,14 @@ const NAMED_MAX: usize = 5;
 /// The coverage in words, one line without its end.
 #[must_use]
 pub fn coverage_text(coverage: &Coverage) -> String {
-    let Some((since, until)) = coverage.span else {
-        return "coverage: nothing is held".to_owned();
-    };
-    let mut parts = vec![format!("coverage: {since} to {until}")];
-    if coverage.is_complete() {
+    let mut parts = vec![match coverage.span {
+        Some((since, until)) => format!("coverage: {since} to {until}"),
+        None => "coverage: nothing is held".to_owned(),
+    }];
+    if coverage.is_complete() && coverage.span.is_some() {
         parts.push("nothing known to be missing".to_owned());
     }
+    parts.extend(listed("damage", coverage.damage.iter().map(|it| Visible(it).to_string())));
     let gaps = coverage.gaps.iter().map(|gap| {
         let reason = Visible(&gap.reason);
         format!("{} records of {} to {} ({reason})", gap.records, gap.since, gap.until)
@@ -80,6 +81,7 @@ pub fn coverage_json(coverage: &Coverage) -> String {
         )
     });
     parts.push(array("losses", losses));
+    parts.push(array("damage", coverage.damage.iter().map(|it| string(it))));
     let sampling = coverage.sampling.iter().map(|it| {
         format!(
             "{{\"exporter\":\"{}\",\"observationDomainId\":{},\"samplingPacketInterval\":{}}}",

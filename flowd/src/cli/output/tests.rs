@@ -275,6 +275,7 @@ fn coverage_names_what_is_missing() {
         dropped,
     };
     let lossy = Coverage {
+        damage: vec!["a/b.block: damaged".to_owned()],
         gaps: vec![Gap {
             since: UnixMillis(1_772_356_560_000),
             until: UnixMillis(1_772_356_620_000),

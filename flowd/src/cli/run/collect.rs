@@ -34,9 +34,16 @@ pub(in crate::cli) fn collect(arguments: &Collect) -> Result<Outcome> {
         receive_buffer_size: usize::try_from(receive_buffer).context("--receive-buffer")?,
     };
     let report = app::collect::run(&plan, &mut |ready| tell_ready(&plan, ready))?;
+    let collected = &report.collected;
     say(format_args!(
-        "received {} datagrams, stored {} records, dropped {}",
-        report.datagrams, report.stored, report.dropped
+        "received {} datagrams, stored {} records; dropped: {} datagrams by the kernel, \
+         {} datagrams, {} data sets, {} records",
+        collected.datagrams,
+        report.stored,
+        collected.kernel_drops,
+        collected.drops.values().sum::<u64>(),
+        collected.set_drops.values().sum::<u64>() + collected.sets_held,
+        report.records_dropped,
     ));
     if report.blocks_left > 0 {
         say(format_args!("{} blocks stay in the ring for the next start", report.blocks_left));
