@@ -143,6 +143,30 @@ fn several_collectors_each_get_everything() {
 }
 
 #[test]
+fn what_cannot_be_read_is_told_with_every_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let collector = Collector::start(&store);
+    let capture = test_pcap("demo-traffic.pcap");
+    let count = replayed(&capture).len() as u64;
+    run(&["replay", &capture, "--collector", &collector.url()]).ok();
+    collector.wait_for_flows(count);
+    // Dropping it kills it: its blocks stay as they are.
+    drop(collector);
+    assert_eq!(summary(&store)["deltaFlowCount"], count);
+    let mut blocks = std::fs::read_dir(store.join("ring")).unwrap().map(|it| it.unwrap().path());
+    let block = blocks.find(|path| path.extension().is_some_and(|it| it == "block")).unwrap();
+    let mut octets = std::fs::read(&block).unwrap();
+    octets[..64].fill(0);
+    std::fs::write(&block, octets).unwrap();
+
+    let ended = run(&["query", "--store", store.to_str().unwrap(), "--summary", "-o", "json"]);
+    let name = block.file_name().unwrap().to_str().unwrap();
+    assert!(ended.stderr.contains("damage") && ended.stderr.contains(name), "{ended:?}");
+    assert!(info(&store)["damage"][0].as_str().unwrap().contains(name));
+}
+
+#[test]
 fn the_store_can_be_moved() {
     let folder = tempfile::tempdir().unwrap();
     let (here, there) = (folder.path().join("here"), folder.path().join("there"));
