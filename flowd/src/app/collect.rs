@@ -21,8 +21,8 @@ use tracing::{error, warn};
 
 pub use crate::ring::{RingConfig, WhenFull};
 
-/// How often the counters are written to disk.
-const STATISTICS_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the counters are written to disk: what a kill can take of them.
+const STATISTICS_INTERVAL: Duration = Duration::from_millis(200);
 /// How often the main thread looks at the wish to stop.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// What archiving may take at the end; what is left then stays in the ring for the next start.
@@ -77,7 +77,8 @@ pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
     let workers = open_sockets(plan, &books)?;
     let OpenStore { ring, archiver, recovery } =
         open_store(&plan.store, plan.ring, ArchiveConfig::for_ring(&plan.ring))?;
-    let earlier = StoreStatistics::read(&plan.store);
+    let mut earlier = StoreStatistics::read(&plan.store);
+    earlier.begin(clock::now());
     // Raised once the workers have sealed their last blocks.
     let sealed = Arc::new(Flag::default());
     let archiver = spawn_archiver(archiver, &sealed)?;
@@ -98,10 +99,12 @@ pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
     let are_well = || !archiver.is_finished() && !threads.iter().any(JoinHandle::is_finished);
     watch(plan, &stop, &are_well, &statistics);
     let mut ended: Vec<Result<()>> = threads.into_iter().map(join).collect();
+    let heard_until = clock::now();
     sealed.raise();
     ended.push(join(archiver));
     control::remove(&plan.store);
-    ended.push(statistics().write(&plan.store));
+    let last = StoreStatistics { at: heard_until.0, ..statistics() };
+    ended.push(last.write(&plan.store));
     ended.into_iter().collect::<Result<()>>()?;
     Ok(Report {
         collected: books.statistics(),
@@ -204,7 +207,7 @@ fn serve_statistics(
     })
 }
 
-/// Writes the counters every second until it is time to stop or a thread has ended.
+/// Writes the counters to disk every so often until it is time to stop or a thread has ended.
 fn watch(
     plan: &Plan,
     stop: &Flag,

@@ -19,7 +19,9 @@ use std::sync::Arc;
 /// # Errors
 /// If there is no store, or it cannot be read, or the query needs more than its limits.
 pub fn run(store: &Path, plan: &Plan, sink: &mut dyn Sink) -> Result<Outcome> {
-    let source = StoreSource::open(store)?;
+    let mut source = StoreSource::open(store)?;
+    let range = plan.time_range();
+    source.coverage.gaps.retain(|gap| range.overlaps(gap.since.0, gap.until.0));
     Ok(crate::query::run(plan, &source, &Flag::default(), sink)?)
 }
 
@@ -105,15 +107,21 @@ fn coverage(store: &Path, snapshot: &StoreSnapshot) -> Result<Coverage> {
         sequence_missing: exporter.messages_lost,
         dropped: exporter.set_drops.values().sum(),
     });
-    let gaps = snapshot.losses.iter().map(|loss| Gap {
+    let lost = snapshot.losses.iter().map(|loss| Gap {
         since: UnixMillis(loss.received.0),
         until: UnixMillis(loss.received.1),
-        records: loss.rows,
+        records: (loss.rows > 0).then_some(loss.rows),
         reason: loss.reason.clone(),
+    });
+    let absent = statistics.absences.iter().map(|&(since, until)| Gap {
+        since: UnixMillis(since),
+        until: UnixMillis(until),
+        records: None,
+        reason: "noCollector".to_owned(),
     });
     Ok(Coverage {
         span: snapshot.received().map(|(first, last)| (UnixMillis(first), UnixMillis(last))),
-        gaps: gaps.collect(),
+        gaps: lost.chain(absent).collect(),
         losses: losses.filter(|loss| loss.sequence_missing + loss.dropped > 0).collect(),
         damage: damage(snapshot),
         sampling: Vec::new(),

@@ -61,6 +61,8 @@ pub struct Report {
     pub stored: Option<u64>,
     /// What is wrong with a capture: the records up to there were handed on.
     pub damage: Option<anyhow::Error>,
+    /// A signal ended it before the captures were.
+    pub is_cut_short: bool,
 }
 
 enum Sink<'a> {
@@ -109,7 +111,13 @@ pub fn run(plan: &Plan, target: Target<'_>) -> Result<Report> {
     meter.finish(&mut records);
     sink.hand_on(&records, meter.clock())?;
     let (exported, stored) = sink.finish(meter.clock())?;
-    Ok(Report { meter: meter.books().clone(), exported, stored, damage })
+    Ok(Report {
+        meter: meter.books().clone(),
+        exported,
+        stored,
+        damage,
+        is_cut_short: stop.is_raised(),
+    })
 }
 
 fn observe(

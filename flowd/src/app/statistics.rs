@@ -15,6 +15,8 @@ use tracing::warn;
 
 /// What a running collector is asked for.
 pub(super) const REQUEST: &str = "statistics";
+/// Absences that are told apart.
+const ABSENCES_MAX: usize = 1_000;
 const FILE_NAME: &str = "statistics.json";
 const NEW_NAME: &str = "statistics.json.new";
 
@@ -24,6 +26,9 @@ const NEW_NAME: &str = "statistics.json.new";
 pub(super) struct StoreStatistics {
     /// When they were read, in milliseconds since 1970.
     pub(super) at: i64,
+    /// When nobody listened, from the end of one collector to the start of the next, in
+    /// milliseconds since 1970.
+    pub(super) absences: Vec<(i64, i64)>,
     /// What was received, decoded and dropped before the ring.
     pub(super) collect: Statistics,
     /// Records that the ring took.
@@ -43,6 +48,22 @@ impl StoreStatistics {
             *sum.ring_drops.entry(RingDrop::name(reason).to_owned()).or_default() += count;
         }
         sum
+    }
+
+    /// Notes that a collector begins: from the last count until now nobody listened.
+    pub(super) fn begin(&mut self, now: UnixMillis) {
+        if self.at == 0 || self.at >= now.0 {
+            return;
+        }
+        self.absences.push((self.at, now.0));
+        if self.absences.len() > ABSENCES_MAX {
+            // The two oldest become one that reaches over both: rather too much said than too
+            // little.
+            let (since, _) = self.absences.remove(0);
+            if let Some(oldest) = self.absences.first_mut() {
+                oldest.0 = since;
+            }
+        }
     }
 
     /// The counters of a store for whoever asks: the running collector's, and whether there is
@@ -73,13 +94,13 @@ impl StoreStatistics {
         })
     }
 
-    /// Replaces what was written last.
+    /// Replaces what was written last. It survives the process being killed; after a power cut
+    /// it may be gone, which is worth less than a wait for the disk several times a second.
     pub(super) fn write(&self, store: &Path) -> Result<()> {
         let text = serde_json::to_string(self).context("statistics as JSON")?;
         let new = store.join(NEW_NAME);
         let written = File::create(&new).and_then(|mut file| {
             file.write_all(text.as_bytes())?;
-            file.sync_data()?;
             fs::rename(&new, store.join(FILE_NAME))
         });
         written.with_context(|| format!("write {}", store.join(FILE_NAME).display()))
@@ -89,6 +110,20 @@ impl StoreStatistics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_without_a_collector_is_kept_within_bounds() {
+        let mut statistics = StoreStatistics::default();
+        statistics.begin(UnixMillis(5));
+        assert!(statistics.absences.is_empty(), "before the first collector nothing was promised");
+        for hour in 1..=2_000 {
+            statistics.at = hour * 10;
+            statistics.begin(UnixMillis(hour * 10 + 3));
+        }
+        assert_eq!(statistics.absences.len(), ABSENCES_MAX);
+        assert_eq!(statistics.absences[0], (10, 10_013));
+        assert_eq!(statistics.absences[ABSENCES_MAX - 1], (20_000, 20_003));
+    }
 
     #[test]
     fn what_was_written_is_read_again_and_damage_is_no_end() {

@@ -10,8 +10,8 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The state of a store. Counters include those of earlier collectors on it; after a crash those
-/// of up to its last second are missing, while records are counted from what is held.
+/// The state of a store. Counters include those of earlier collectors on it; after a kill those
+/// of a fifth of a second may be missing, while records are counted from what is held.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Info {
@@ -71,7 +71,7 @@ pub fn read(store: &Path) -> Result<Info> {
 
 /// All drops under the reason and the unit that was dropped.
 fn drops(statistics: &StoreStatistics) -> BTreeMap<String, u64> {
-    let StoreStatistics { collect, ring_drops, at: _, appended: _ } = statistics;
+    let StoreStatistics { collect, ring_drops, at: _, absences: _, appended: _ } = statistics;
     let mut drops = BTreeMap::from([("kernelDatagrams".to_owned(), collect.kernel_drops)]);
     for (unit, reasons) in [
         ("Datagrams", &collect.drops),

@@ -27,10 +27,26 @@ pub(super) fn code(result: &anyhow::Result<Outcome>) -> ExitCode {
         Ok(Outcome::NoRows) => ExitCode::from(1),
         Err(error) if is_broken_pipe(error) => ExitCode::SUCCESS,
         Err(error) => {
-            say(format_args!("{error:#}"));
+            let is_terminal = io::IsTerminal::is_terminal(&io::stderr());
+            say(format_args!("{}", text_of(error, is_terminal)));
             ExitCode::from(2)
         }
     }
+}
+
+/// An error with its causes, each once: many an error's own text has its cause in it already.
+/// What stands below the first line (the place in a filter) is for a terminal; elsewhere an
+/// error is one line.
+fn text_of(error: &anyhow::Error, is_terminal: bool) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        let cause = if is_terminal { &cause } else { cause.lines().next().unwrap_or_default() };
+        if !text.contains(cause) {
+            let separator = if text.is_empty() { "" } else { ": " };
+            text = format!("{text}{separator}{cause}");
+        }
+    }
+    text
 }
 
 /// Says a line on stderr.
@@ -64,6 +80,10 @@ pub(super) fn usage_line(error: &clap::Error) -> String {
             .find_map(|kind| error.get(kind));
     if let Some(suggestion) = suggestion {
         line = format!("{line}; did you mean {suggestion}?");
+    } else if let Some(values) = error.get(ContextKind::ValidValue)
+        && what.starts_with("invalid value")
+    {
+        line = format!("{line}; write {values}");
     }
     line
 }
@@ -71,6 +91,16 @@ pub(super) fn usage_line(error: &clap::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_cause_is_told_once_and_in_one_line() {
+        let cause = io::Error::other("no such thing");
+        let error = anyhow::Error::new(cause).context("cannot read x: no such thing");
+        assert_eq!(text_of(&error, false), "cannot read x: no such thing");
+        let error = anyhow::anyhow!("unknown word\n  prot tcp\n  ^^^^").context("filter");
+        assert_eq!(text_of(&error, false), "filter: unknown word");
+        assert!(text_of(&error, true).ends_with("^^^^"));
+    }
 
     #[test]
     fn a_broken_pipe_is_success() {

@@ -35,7 +35,15 @@ pub fn run() -> ExitCode {
         }
         Err(error) => {
             let help = subcommand_path(&typed);
-            exit::say(format_args!("{}; see '{help} --help'", exit::usage_line(&error)));
+            let line = exit::usage_line(&error);
+            let takes_filter = matches!(help.as_str(), "flowd query" | "flowd top");
+            let is_word = line.contains("argument '") && !line.contains("argument '-");
+            let quotes = if takes_filter && is_word {
+                "; put quotes around a filter of several words"
+            } else {
+                ""
+            };
+            exit::say(format_args!("{line}{quotes}; see '{help} --help'"));
             return ExitCode::from(2);
         }
     };

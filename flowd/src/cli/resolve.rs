@@ -17,6 +17,9 @@ fn udp_host(url: &str) -> Result<&str> {
 /// Where a collector is.
 pub(super) fn collector(url: &str) -> Result<SocketAddr> {
     let host = udp_host(url)?;
+    if host.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+        bail!("`{url}` names no port; write udp://HOST:PORT");
+    }
     let mut addresses = host
         .to_socket_addrs()
         .with_context(|| format!("`{url}` cannot be resolved; write udp://HOST:PORT"))?;

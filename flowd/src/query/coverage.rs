@@ -27,8 +27,8 @@ pub struct Gap {
     pub since: UnixMillis,
     /// When it ended.
     pub until: UnixMillis,
-    /// How many records are missing.
-    pub records: u64,
+    /// How many records are missing, if that is known.
+    pub records: Option<u64>,
     /// Why, as in the drop counters: `backlogFull`.
     pub reason: String,
 }

@@ -177,6 +177,12 @@ impl Plan {
         self
     }
 
+    /// The time that is asked about.
+    #[must_use]
+    pub const fn time_range(&self) -> TimeRange {
+        self.time_range
+    }
+
     /// What the author of the filter should know of how it was read: for stderr.
     #[must_use]
     pub fn notes(&self) -> &[String] {

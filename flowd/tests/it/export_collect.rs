@@ -111,6 +111,9 @@ fn ring_and_archive_answer_as_one_through_stop_and_start() {
         assert_eq!(info_after["ringRecords"], 0, "{info_after}");
     }
     assert_eq!(summary(&store)["deltaFlowCount"], 3 * count);
+    // Twice nobody listened; what was missed then, nobody knows.
+    let ended = run(&["query", "--store", store.to_str().unwrap(), "--summary"]).ok();
+    assert_eq!(ended.stderr.matches("noCollector").count(), 2, "{ended:?}");
 }
 
 #[test]

@@ -11,9 +11,18 @@ Examples:
   flowd query --store /var/lib/flowd 'proto tcp and flags S and not flags A' --summary -o json
   flowd query --store /var/lib/flowd --since 2026-03-01T10:00 --until 2026-03-01T11:00 -s bytes -n 10
 
-The filter is nfdump's language; tcpdump's host, net, port and proto expressions work too, and any
-Information Element name or alias can be compared: 'octetDeltaCount > 1M', 'inif 3'.
-Group keys: any field or alias, also prefixes such as srcip/24.";
+Filter: nfdump's language, with tcpdump's expressions beside it. Terms are joined by and, or, not:
+  any, ipv4, ipv6, proto tcp, tcp, udp, icmp    [src|dst] ip|host ADDRESS, net PREFIX, ip in [..]
+  [src|dst] port 53, port > 1024, portrange 1-9 flags S, flags =SA, flags S/SA, icmp-type 8
+  [in|out] bytes > 1M, packets, duration, bps, pps, bpp, tos    [in|out] if 3, [src|dst] as 64500
+  [src|dst] vlan 5, mac ADDRESS, router ip ADDRESS, first seen > 2026-03-01T10:00
+
+Fields, for comparing (octetDeltaCount > 1M), for -a and for -s: every Information Element name, or
+  srcip dstip srcport dstport proto bytes packets flags tos start end inif outif srcas dstas vlan
+  router domain; for -a also ip, port, as (either side) and prefixes such as srcip/24.
+
+Times of --last, --since and --until are those of the flows, not of their receipt: a capture that
+was replayed lies in its own past.";
 
 const TOP_EXAMPLES: &str = "\
 Examples:
@@ -55,7 +64,7 @@ pub(in crate::cli) struct Query {
     /// Order by this field, greatest first; FIELD:asc for least first.
     #[arg(short, long, value_name = "FIELD")]
     pub(in crate::cli) sort: Option<String>,
-    /// Rows to print; without it all.
+    /// Rows to print; without it, or with 0, all.
     #[arg(short = 'n', long, value_name = "N")]
     pub(in crate::cli) limit: Option<usize>,
     /// One row that adds up all records.
@@ -85,7 +94,7 @@ pub(in crate::cli) struct Top {
     /// Which records, by time.
     #[command(flatten)]
     pub(in crate::cli) time: TimeRange,
-    /// Rows to print [default: 10].
+    /// Rows to print, 0 for all [default: 10].
     #[arg(short = 'n', long, value_name = "N")]
     pub(in crate::cli) limit: Option<usize>,
     /// How to print.
@@ -94,4 +103,21 @@ pub(in crate::cli) struct Top {
     /// Leave out the coverage line on stderr.
     #[arg(long)]
     pub(in crate::cli) quiet: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::field;
+
+    #[test]
+    fn the_help_names_fields_that_there_are() {
+        let (_, listed) = QUERY_EXAMPLES.split_once("name, or\n").unwrap();
+        let (listed, _) = listed.split_once("; for -a").unwrap();
+        let names: Vec<&str> = listed.split_whitespace().collect();
+        assert!(names.len() > 15);
+        for name in names {
+            assert!(field::find(name).is_some(), "{name}");
+        }
+    }
 }

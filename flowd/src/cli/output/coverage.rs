@@ -14,7 +14,7 @@ const NAMED_MAX: usize = 5;
 #[must_use]
 pub fn coverage_text(coverage: &Coverage) -> String {
     let mut parts = vec![match coverage.span {
-        Some((since, until)) => format!("coverage: {since} to {until}"),
+        Some((since, until)) => format!("coverage: received {since} to {until}"),
         None => "coverage: nothing is held".to_owned(),
     }];
     if coverage.is_complete() && coverage.span.is_some() {
@@ -23,7 +23,8 @@ pub fn coverage_text(coverage: &Coverage) -> String {
     parts.extend(listed("damage", coverage.damage.iter().map(|it| Visible(it).to_string())));
     let gaps = coverage.gaps.iter().map(|gap| {
         let reason = Visible(&gap.reason);
-        format!("{} records of {} to {} ({reason})", gap.records, gap.since, gap.until)
+        let records = gap.records.map_or_else(String::new, |count| format!("{count} records of "));
+        format!("{records}{} to {} ({reason})", gap.since, gap.until)
     });
     parts.extend(listed("missing", gaps));
     let losses = coverage.losses.iter().map(|loss| {
@@ -65,13 +66,10 @@ pub fn coverage_json(coverage: &Coverage) -> String {
         parts.push(format!("\"since\":{},\"until\":{}", time(since), time(until)));
     }
     let gaps = coverage.gaps.iter().map(|gap| {
-        format!(
-            "{{\"since\":{},\"until\":{},\"records\":{},\"reason\":{}}}",
-            time(gap.since),
-            time(gap.until),
-            gap.records,
-            string(&gap.reason)
-        )
+        let records = gap.records.map_or_else(String::new, |count| format!("\"records\":{count},"));
+        let (since, until) = (time(gap.since), time(gap.until));
+        let reason = string(&gap.reason);
+        format!("{{\"since\":{since},\"until\":{until},{records}\"reason\":{reason}}}")
     });
     parts.push(array("gaps", gaps));
     let losses = coverage.losses.iter().map(|loss| {

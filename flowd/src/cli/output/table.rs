@@ -193,18 +193,20 @@ fn record_cells(row: &[(&str, Value<'_>)]) -> Vec<String> {
     let shown_start = start.or(end).or_else(|| time(Column::CollectionTimeMilliseconds));
     let duration = start.zip(end).map(|(start, end)| end.saturating_sub(start));
     let address = |ipv4, ipv6| value(ipv4).or_else(|| value(ipv6));
-    let source = endpoint(
-        address(Column::SourceIpv4Address, Column::SourceIpv6Address),
-        number(Column::SourceTransportPort).map(|port| port.to_string()),
-    );
     let icmp = number(Column::IcmpTypeCodeIpv4).or_else(|| number(Column::IcmpTypeCodeIpv6));
     let icmp = icmp.filter(|_| matches!(number(Column::ProtocolIdentifier), Some(1 | 58)));
+    let port = |column| number(column).map(|port| port.to_string());
+    // As nfdump does, type and code of ICMP stand where a port would; exporters that have no
+    // other place put them into the destination port.
+    let (source_port, destination_port) = match icmp {
+        Some(both) => (None, Some(format!("{}.{}", both >> 8, both & 0xff))),
+        None => (port(Column::SourceTransportPort), port(Column::DestinationTransportPort)),
+    };
+    let source =
+        endpoint(address(Column::SourceIpv4Address, Column::SourceIpv6Address), source_port);
     let destination = endpoint(
         address(Column::DestinationIpv4Address, Column::DestinationIpv6Address),
-        number(Column::DestinationTransportPort)
-            .map(|port| port.to_string())
-            // nfdump writes the type and code of ICMP where ports stand.
-            .or_else(|| icmp.map(|both| format!("{}.{}", both >> 8, both & 0xff))),
+        destination_port,
     );
     let is_biflow = number(Column::ReversePacketDeltaCount).is_some_and(|count| count > 0);
     vec![
@@ -293,7 +295,7 @@ fn scaled(number: u64) -> String {
     ];
     match UNITS.iter().find(|(unit, _)| number >= *unit) {
         Some((unit, letter)) => {
-            let tenths = number / (unit / 10);
+            let tenths = number.saturating_add(unit / 20) / (unit / 10);
             format!("{}.{} {letter}", tenths / 10, tenths % 10)
         }
         None => number.to_string(),
@@ -310,9 +312,10 @@ mod tests {
             (0, "0"),
             (999_999, "999999"),
             (1_000_000, "1.0 M"),
-            (1_250_000, "1.2 M"),
-            (999_999_999, "999.9 M"),
-            (3_456_000_000, "3.4 G"),
+            (1_249_999, "1.2 M"),
+            (1_250_000, "1.3 M"),
+            (999_999_999, "1000.0 M"),
+            (3_456_000_000, "3.5 G"),
             (u64::MAX, "18446.7 P"),
         ] {
             assert_eq!(scaled(number), text);

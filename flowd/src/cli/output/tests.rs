@@ -279,7 +279,7 @@ fn coverage_names_what_is_missing() {
         gaps: vec![Gap {
             since: UnixMillis(1_772_356_560_000),
             until: UnixMillis(1_772_356_620_000),
-            records: 1_234,
+            records: Some(1_234),
             reason: "backlog\u{1b}Full".to_owned(),
         }],
         losses: (1..8).map(|index| loss(index, u64::from(index) % 2)).collect(),

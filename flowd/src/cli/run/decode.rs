@@ -14,6 +14,9 @@ pub(in crate::cli) fn decode(arguments: &Decode) -> Result<Outcome> {
     });
     printer.finish().context("print records")?;
     let statistics = decoded?;
+    if statistics.datagrams == 0 {
+        say(format_args!("no export datagrams in {}", arguments.file.display()));
+    }
     let drops =
         statistics.drops.iter().map(|(reason, count)| format!("{count} datagrams {reason}"));
     let set_drops =

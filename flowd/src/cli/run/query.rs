@@ -20,7 +20,7 @@ pub(in crate::cli) fn query(arguments: &Query) -> Result<Outcome> {
         time_range: time_range(&arguments.time)?,
         aggregate: arguments.aggregate.as_deref().map(str::parse).transpose()?,
         sort: arguments.sort.as_deref().map(str::parse).transpose()?,
-        limit: arguments.limit,
+        limit: arguments.limit.filter(|&limit| limit > 0),
         summary: arguments.summary,
     };
     answer(&arguments.store, &request, arguments.output, arguments.quiet)
@@ -34,7 +34,7 @@ pub(in crate::cli) fn top(arguments: &Top) -> Result<Outcome> {
         time_range: time_range(&arguments.time)?,
         aggregate: Some(top.keys),
         sort: Some(top.sort),
-        limit: Some(arguments.limit.unwrap_or(TOP_LIMIT)),
+        limit: Some(arguments.limit.unwrap_or(TOP_LIMIT)).filter(|&limit| limit > 0),
         summary: false,
     };
     answer(&arguments.store, &request, arguments.output, arguments.quiet)

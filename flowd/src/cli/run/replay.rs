@@ -56,8 +56,9 @@ fn print_replay(plan: &Plan, output: Output) -> Result<Report> {
 
 /// Says what became of all packets and records; a damaged capture makes it an error.
 fn tell_replay(arguments: &Replay, report: Report) -> Result<Outcome> {
-    let Report { meter, exported, stored, damage } = report;
-    let quiet = arguments.output.is_some();
+    let Report { meter, exported, stored, damage, is_cut_short } = report;
+    // Printed records speak for themselves, unless there are none.
+    let quiet = damage.is_some() || (arguments.output.is_some() && meter.records_total() > 0);
     if !quiet {
         let refusals: Vec<String> =
             meter.refusals().map(|(reason, count)| format!("{} {count}", reason.name())).collect();
@@ -70,6 +71,9 @@ fn tell_replay(arguments: &Replay, report: Report) -> Result<Outcome> {
             meter.records_total(),
             meter.refused_total(),
         ));
+    }
+    if is_cut_short {
+        say(format_args!("stopped before the end of the captures"));
     }
     if let Some(records) = stored {
         let path = arguments.store.as_deref().unwrap_or_else(|| "the store".as_ref());
