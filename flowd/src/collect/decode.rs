@@ -376,7 +376,9 @@ impl Core {
             return;
         }
         let (epoch, (seen, at)) = (self.store.epoch(), self.retried);
-        if epoch == seen || now.0 < at.0.saturating_add(RETRY_INTERVAL_MILLIS) {
+        // A clock that was set back counts as due.
+        let since = now.0.saturating_sub(at.0);
+        if epoch == seen || (0..RETRY_INTERVAL_MILLIS).contains(&since) {
             return;
         }
         self.retried = (epoch, now);

@@ -421,6 +421,20 @@ fn a_template_that_another_worker_learns_serves_what_waits_here() {
 }
 
 #[test]
+fn data_that_waits_finds_its_template_although_the_clock_was_set_back() {
+    let config = DecoderConfig::default();
+    let store = Arc::new(TemplateStore::new(&config));
+    let mut waiting = Collector::with_store(&config, Some(Arc::clone(&store)));
+    let mut learning = Collector::with_store(&config, Some(store));
+    waiting.receive(&message(1, &[], &[(256, &[1; 4]), (257, &[1; 4])]));
+    for (raw_id, ahead) in [(256, 2_000), (257, -86_400_000)] {
+        learning.receive(&message(1, &[template(raw_id, &[(1, 4)])], &[]));
+        waiting.idle(UnixMillis(RECEIVED.0 + ahead));
+    }
+    assert_eq!(waiting.statistics().sets_held, 0);
+}
+
+#[test]
 fn a_full_batch_is_handed_on_and_nothing_is_lost() {
     let mut collector = Collector::new();
     // A multiple of four: no padding, which would read as records of one octet.
