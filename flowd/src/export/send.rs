@@ -6,11 +6,13 @@ use super::pace::{Pace, Pacer};
 use crate::model::ie::PEN_V9_SCOPE;
 use crate::model::time::{SysUptime, UnixMillis};
 use crate::model::{FlowRecord, ObservationDomainId};
+use crate::telemetry::Flag;
 use crate::wire::v9::{Header, MessageEncoder, OptionsTemplateRecord};
 use crate::wire::{FieldSpecifier, MESSAGE_SIZE_MAX, TemplateId};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 /// Octets of a FlowSet's header and of the padding before it, at most.
 const SET_OVERHEAD: usize = 8;
@@ -46,12 +48,14 @@ pub struct ExporterConfig {
     pub sampling: Option<Sampling>,
     /// How fast.
     pub pace: Pace,
+    /// When it is raised, sending waits for no collector any more.
+    pub stop: Arc<Flag>,
 }
 
 impl ExporterConfig {
     /// The default: all packets metered, messages sent as they are made.
     #[must_use]
-    pub const fn new(collectors: Vec<SocketAddr>, boot: UnixMillis) -> Self {
+    pub fn new(collectors: Vec<SocketAddr>, boot: UnixMillis) -> Self {
         Self {
             collectors,
             source_id: ObservationDomainId(0),
@@ -61,6 +65,7 @@ impl ExporterConfig {
             template_refresh_millis: 30_000,
             sampling: None,
             pace: Pace::AsMade,
+            stop: Arc::default(),
         }
     }
 }
@@ -241,7 +246,7 @@ impl Link {
             messages_since_refresh: 0,
             refreshed: None,
             pause: None,
-            pacer: Pacer::new(config.pace, address),
+            pacer: Pacer::new(config.pace, address, Arc::clone(&config.stop)),
             books: CollectorBooks::new(),
         })
     }
