@@ -29,6 +29,7 @@ mod copy;
 #[cfg(test)]
 mod corpus_tests;
 mod decode;
+mod exporters;
 mod listen;
 mod pending;
 mod plan;
