@@ -32,7 +32,7 @@ const UNSAFE_OWNERS: &[&str] = &[
     "flowd/src/ring/map.rs",
     "flowd/src/archive/",
     "flowd/src/probe/",
-    "flowd/src/collect/listen.rs",
+    "flowd/src/collect/",
     "flowd/src/app/",
     "flowd-common/src/",
     "flowd-ebpf/src/",

@@ -13,6 +13,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use crate::flow::MeterConfig;
@@ -83,9 +84,9 @@ enum Sink<'a> {
 pub fn run(plan: &Plan, target: Target<'_>) -> Result<Report> {
     let captures = plan.files.iter().map(|file| Ok((file, CaptureFile::open(file)?)));
     let captures = captures.collect::<Result<Vec<_>>>()?;
-    let mut sink = Sink::open(target, plan.speed.is_some())?;
-    let mut meter = Meter::new(&plan.meter);
     let stop = shutdown::on_signal()?;
+    let mut sink = Sink::open(target, plan.speed.is_some(), &stop)?;
+    let mut meter = Meter::new(&plan.meter);
     let mut pace = plan.speed.map(|speed| Pace { speed, began: None });
     let mut records = Vec::with_capacity(RECORDS_HANDED_ON);
     let mut damage = None;
@@ -137,13 +138,14 @@ fn observe(
 }
 
 impl<'a> Sink<'a> {
-    fn open(target: Target<'a>, paced: bool) -> Result<Self> {
+    fn open(target: Target<'a>, paced: bool, stop: &Arc<Flag>) -> Result<Self> {
         Ok(match target {
             Target::Export { collectors, source_id } => {
                 let pace = ExportPace::AsTaken { remote_rate: REMOTE_RATE };
                 let config = ExporterConfig {
                     source_id: ObservationDomainId(source_id),
                     pace: if paced { ExportPace::AsMade } else { pace },
+                    stop: Arc::clone(stop),
                     ..ExporterConfig::new(collectors, UnixMillis::default())
                 };
                 Self::Export { config, exporter: None }

@@ -1,15 +1,12 @@
 //! What was received, decoded and dropped: written by the workers, read by any thread.
 
-use crate::model::{ObservationDomainId, Origin, Protocol};
+use super::exporters::{ExporterBooks, Exporters};
+use crate::model::Origin;
 use crate::telemetry::{Counter, Drops, Reason};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// Exporters that have counters of their own. The records of more are collected and counted in
-/// the totals; only their row in the statistics is missing.
-const EXPORTER_COUNT_MAX: usize = 65_536;
 
 /// Why a datagram, or a data set of it, was not decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,22 +67,7 @@ pub struct Books {
     pub(super) set_drops: Drops<CollectDrop>,
     pub(super) templates: Counter,
     pub(super) template_drops: Drops<CollectDrop>,
-    exporters_over_limit: Counter,
-    exporters: Mutex<HashMap<Origin, Arc<ExporterBooks>>>,
-}
-
-/// The counters of one exporter and domain.
-#[derive(Debug, Default)]
-pub(super) struct ExporterBooks {
-    pub(super) messages: Counter,
-    pub(super) records: Counter,
-    pub(super) templates: Counter,
-    pub(super) sequence_gaps: Counter,
-    pub(super) messages_missing: Counter,
-    pub(super) messages_late: Counter,
-    pub(super) messages_repeated: Counter,
-    pub(super) restarts: Counter,
-    pub(super) set_drops: Drops<CollectDrop>,
+    exporters: Mutex<Exporters>,
 }
 
 impl Books {
@@ -93,16 +75,7 @@ impl Books {
     pub(super) fn exporter(&self, origin: &Origin) -> Arc<ExporterBooks> {
         // A thread that panicked left only sums behind: they are as good as ever.
         let mut exporters = self.exporters.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(exporter) = exporters.get(origin) {
-            return Arc::clone(exporter);
-        }
-        let exporter = Arc::new(ExporterBooks::default());
-        if exporters.len() < EXPORTER_COUNT_MAX {
-            exporters.insert(origin.clone(), Arc::clone(&exporter));
-        } else {
-            self.exporters_over_limit.add(1);
-        }
-        exporter
+        exporters.get_or_make(origin)
     }
 
     /// A datagram came in.
@@ -114,13 +87,10 @@ impl Books {
     /// All counters as they stand.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
-        let mut exporters: Vec<ExporterStatistics> = self
-            .exporters
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .map(|(origin, books)| ExporterStatistics::of(origin, books))
-            .collect();
+        let (mut exporters, other_exporters, exporters_over_limit) = {
+            let exporters = self.exporters.lock().unwrap_or_else(PoisonError::into_inner);
+            (exporters.statistics(), exporters.others(), exporters.given_way())
+        };
         exporters.sort_by_key(|exporter| (exporter.address, exporter.domain));
         let (sets, sets_decoded) = (self.sets.value(), self.sets_decoded.value());
         let set_drops = by_name(&self.set_drops);
@@ -138,14 +108,15 @@ impl Books {
             set_drops,
             templates: self.templates.value(),
             template_drops: by_name(&self.template_drops),
-            exporters_over_limit: self.exporters_over_limit.value(),
+            exporters_over_limit,
             exporters,
+            other_exporters,
         }
     }
 }
 
 /// The reasons that happened, with their counts.
-fn by_name(drops: &Drops<CollectDrop>) -> BTreeMap<String, u64> {
+pub(super) fn by_name(drops: &Drops<CollectDrop>) -> BTreeMap<String, u64> {
     drops
         .iter()
         .filter(|&(_, count)| count > 0)
@@ -182,10 +153,13 @@ pub struct Statistics {
     pub templates: u64,
     /// Template records that were refused, by reason.
     pub template_drops: BTreeMap<String, u64>,
-    /// Times that an exporter got no row below, because there are too many.
+    /// Times that an exporter lost its row below to a new one, because there are too many.
     pub exporters_over_limit: u64,
     /// Each exporter and domain.
     pub exporters: Vec<ExporterStatistics>,
+    /// The exporters that lost their rows, in one sum under the address `::`.
+    #[serde(default)]
+    pub other_exporters: Option<ExporterStatistics>,
 }
 
 /// The counters of one exporter and domain at one moment.
@@ -216,25 +190,4 @@ pub struct ExporterStatistics {
     pub restarts: u64,
     /// Data sets of it that were dropped, by reason.
     pub set_drops: BTreeMap<String, u64>,
-}
-
-impl ExporterStatistics {
-    fn of(origin: &Origin, books: &ExporterBooks) -> Self {
-        let Origin { address, domain: ObservationDomainId(domain), protocol } = *origin;
-        let late = books.messages_late.value();
-        Self {
-            address,
-            domain,
-            protocol: Protocol::name(protocol).to_owned(),
-            messages: books.messages.value(),
-            records: books.records.value(),
-            templates: books.templates.value(),
-            sequence_gaps: books.sequence_gaps.value(),
-            messages_lost: books.messages_missing.value().saturating_sub(late),
-            messages_late: late,
-            messages_repeated: books.messages_repeated.value(),
-            restarts: books.restarts.value(),
-            set_drops: by_name(&books.set_drops),
-        }
-    }
 }

@@ -1,7 +1,8 @@
 //! Datagram + templates -> records: which set is decoded by what, and which one waits.
 
-use super::books::{Books, CollectDrop, ExporterBooks};
+use super::books::{Books, CollectDrop};
 use super::copy::Clocks;
+use super::exporters::ExporterBooks;
 use super::pending::{Held, Pending, PendingKey, PendingLimits};
 use super::plan::Plan;
 use super::rows::{Output, RecordContext, decode_records};
@@ -167,6 +168,10 @@ impl Decoder {
             let exporter = books.exporter(&origin);
             (Arc::new(origin), exporter)
         });
+        if session.books.has_given_way() {
+            session.books = books.exporter(&session.origin);
+        }
+        session.books.heard(books);
         session.observe(header.sequence_number, header.sys_uptime);
         let mut work = MessageWork {
             core: &mut self.core,
@@ -232,7 +237,9 @@ struct MessageWork<'a> {
     session: &'a mut Session,
     header: Header,
     received: UnixMillis,
-    /// Records decoded so far.
+    /// Place of the next record. Records decoded so far, and for each set that waits as many as
+    /// it has octets, which is the most that it can hold: no two records of a message share a
+    /// place, whenever they are decoded. A message has fewer octets than there are places.
     record_index: u32,
     learn_count: usize,
 }
@@ -323,17 +330,18 @@ impl MessageWork<'_> {
             header: self.header,
             received: self.received,
             record_index: self.record_index,
+            exporter: Arc::clone(&self.session.books),
             body: body.into(),
         };
-        pending.hold(key, held, &mut |key, _| {
-            drop_held(books, key, CollectDrop::OverLimit);
-        });
+        let places = u32::try_from(body.len()).unwrap_or(u32::MAX);
+        self.record_index = self.record_index.saturating_add(places);
+        pending.hold(key, held, &mut |held| drop_held(books, held, CollectDrop::OverLimit));
     }
 }
 
-fn drop_held(books: &Books, key: &PendingKey, reason: CollectDrop) {
+fn drop_held(books: &Books, held: &Held, reason: CollectDrop) {
     books.set_drops.count(reason, 1);
-    books.exporter(&key.origin).set_drops.count(reason, 1);
+    held.exporter.set_drops.count(reason, 1);
 }
 
 fn clocks(header: &Header) -> Clocks {
@@ -352,8 +360,8 @@ impl Core {
                 // It was refused: all of these wait on.
                 let Self { books, pending, .. } = self;
                 for held in std::iter::once(held).chain(sets) {
-                    pending.hold(key.clone(), held, &mut |key, _| {
-                        drop_held(books, key, CollectDrop::OverLimit);
+                    pending.hold(key.clone(), held, &mut |held| {
+                        drop_held(books, held, CollectDrop::OverLimit);
                     });
                 }
                 return;
@@ -365,8 +373,7 @@ impl Core {
                 received: held.received,
                 record_index: held.record_index,
             };
-            let exporter = self.books.exporter(&key.origin);
-            self.decode_set(&template.plan, &held.body, &mut context, &exporter, output);
+            self.decode_set(&template.plan, &held.body, &mut context, &held.exporter, output);
         }
     }
 
@@ -376,7 +383,9 @@ impl Core {
             return;
         }
         let (epoch, (seen, at)) = (self.store.epoch(), self.retried);
-        if epoch == seen || now.0 < at.0.saturating_add(RETRY_INTERVAL_MILLIS) {
+        // A clock that was set back counts as due.
+        let since = now.0.saturating_sub(at.0);
+        if epoch == seen || (0..RETRY_INTERVAL_MILLIS).contains(&since) {
             return;
         }
         self.retried = (epoch, now);
@@ -391,9 +400,7 @@ impl Core {
 
     fn expire(&mut self, now: UnixMillis) {
         let Self { books, pending, .. } = self;
-        pending.expire(now, &mut |key, _| {
-            drop_held(books, key, CollectDrop::TemplateMissing);
-        });
+        pending.expire(now, &mut |held| drop_held(books, held, CollectDrop::TemplateMissing));
     }
 
     /// Appends the records of a set.

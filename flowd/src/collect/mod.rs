@@ -24,11 +24,13 @@
     warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)
 )]
 
+mod arena;
 mod books;
 mod copy;
 #[cfg(test)]
 mod corpus_tests;
 mod decode;
+mod exporters;
 mod listen;
 mod pending;
 mod plan;
@@ -36,6 +38,7 @@ mod plan;
 mod property_tests;
 mod rows;
 mod session;
+mod socket;
 mod sum;
 mod template_cache;
 #[cfg(test)]

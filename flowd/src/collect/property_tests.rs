@@ -172,7 +172,8 @@ proptest! {
         let statistics = collector.statistics();
         let dropped: u64 = statistics.set_drops.values().sum();
         prop_assert_eq!(statistics.sets, statistics.sets_decoded + dropped);
-        let by_exporter: u64 = statistics.exporters.iter().map(|e| e.records).sum();
+        let exporters = statistics.exporters.iter().chain(&statistics.other_exporters);
+        let by_exporter: u64 = exporters.map(|e| e.records).sum();
         prop_assert_eq!(statistics.records, by_exporter);
     }
 }

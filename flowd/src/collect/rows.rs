@@ -101,24 +101,46 @@ fn decode_variable(
     context: &mut RecordContext<'_>,
     output: &mut Output<'_>,
 ) -> Result<(), CollectDrop> {
-    let mut rest = body;
-    while rest.len() >= plan.record_size_min().get() {
-        // Zeros to the end are padding, however many.
-        if rest.iter().all(|&octet| octet == 0) {
-            return Ok(());
-        }
+    let mut records = VariableRecords::new(body);
+    while let Some(rest) = records.rest(plan.record_size_min()) {
         plan.measure(rest, offsets).ok_or(CollectDrop::Malformed)?;
         let record_size =
             offsets.last().copied().and_then(NonZeroUsize::new).ok_or(CollectDrop::Malformed)?;
-        let (record, after) =
-            rest.split_at_checked(record_size.get()).ok_or(CollectDrop::Malformed)?;
-        rest = after;
+        let record = records.take(record_size).ok_or(CollectDrop::Malformed)?;
         let variant = if plan.has_variants() { plan.variant_index(record, offsets) } else { 0 };
         output.room();
         let fields = Fields { records: record, record_size, offsets };
         append(plan, plan.variant(variant), &fields, 1, context, output);
     }
     Ok(())
+}
+
+/// The octets of a set whose records vary in size. Where its padding begins is found once: to
+/// look for it before every record would cost the square of the set's size.
+struct VariableRecords<'a> {
+    rest: &'a [u8],
+    /// Octets of `rest` up to the last one that is not zero.
+    content_size: usize,
+}
+
+impl<'a> VariableRecords<'a> {
+    fn new(body: &'a [u8]) -> Self {
+        let last = body.iter().rposition(|&octet| octet != 0);
+        Self { rest: body, content_size: last.map_or(0, |last| last.saturating_add(1)) }
+    }
+
+    /// What the next record begins; none at the end. Zeros to the end are padding, however many.
+    fn rest(&self, record_size_min: NonZeroUsize) -> Option<&'a [u8]> {
+        (self.content_size > 0 && self.rest.len() >= record_size_min.get()).then_some(self.rest)
+    }
+
+    /// The next record; none if the octets end before it does.
+    fn take(&mut self, size: NonZeroUsize) -> Option<&'a [u8]> {
+        let (record, after) = self.rest.split_at_checked(size.get())?;
+        self.rest = after;
+        self.content_size = self.content_size.saturating_sub(size.get());
+        Some(record)
+    }
 }
 
 /// Records that are alike, and where the fields of each lie.
@@ -188,5 +210,40 @@ fn append(
             let range = fields.offset(first)..fields.offset(after);
             batch.extend_extras(record.get(range).unwrap_or_default());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: NonZeroUsize = NonZeroUsize::MIN;
+
+    #[test]
+    fn where_the_padding_begins_is_known_without_another_look() {
+        let mut body = vec![0; 65_000];
+        body.push(1);
+        let mut records = VariableRecords::new(&body);
+        assert_eq!(records.content_size, body.len());
+        for left in (0..body.len()).rev() {
+            assert!(records.rest(ONE).is_some());
+            assert_eq!(records.take(ONE).map(<[u8]>::len), Some(1));
+            // Known by subtraction: what is left is not searched again.
+            assert_eq!((records.content_size, records.rest.len()), (left, left));
+        }
+        assert!(records.rest(ONE).is_none());
+    }
+
+    #[test]
+    fn zeros_are_records_before_the_last_octet_and_padding_after_it() {
+        let two = NonZeroUsize::new(2).unwrap();
+        let mut records = VariableRecords::new(&[0, 0, 0, 5, 0, 0, 0]);
+        assert_eq!(records.take(two), Some(&[0, 0][..]));
+        assert!(records.rest(two).is_some());
+        assert_eq!(records.take(two), Some(&[0, 5][..]));
+        assert!(records.rest(two).is_none(), "padding");
+        assert!(VariableRecords::new(&[0; 9]).rest(ONE).is_none());
+        assert!(VariableRecords::new(&[1]).rest(two).is_none(), "shorter than a record");
+        assert!(VariableRecords::new(&[1]).take(two).is_none());
     }
 }

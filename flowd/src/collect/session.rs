@@ -1,6 +1,6 @@
 //! A conversation with one exporter: its sequence numbers, and what its records are told by.
 
-use super::books::ExporterBooks;
+use super::exporters::ExporterBooks;
 use super::template_cache::DomainTemplates;
 use crate::model::time::{SysUptime, UnixMillis};
 use crate::model::{ObservationDomainId, Origin, Protocol};

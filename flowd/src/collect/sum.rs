@@ -24,6 +24,7 @@ impl Statistics {
             template_drops,
             exporters_over_limit,
             exporters,
+            other_exporters,
         } = later;
         if self.sets_held > 0 {
             add(self.set_drops.entry(NOT_KEPT.to_owned()).or_default(), self.sets_held);
@@ -50,11 +51,16 @@ impl Statistics {
                 .or_insert_with(|| exporter.clone());
         }
         self.exporters = known.into_values().collect();
+        match (&mut self.other_exporters, other_exporters) {
+            (Some(sum), Some(others)) => sum.add(others),
+            (sum @ None, others) => sum.clone_from(others),
+            (Some(_), None) => {}
+        }
     }
 }
 
 impl ExporterStatistics {
-    fn add(&mut self, later: &Self) {
+    pub(super) fn add(&mut self, later: &Self) {
         let Self {
             address: _,
             domain: _,
@@ -123,17 +129,21 @@ mod tests {
             datagrams: 5,
             sets_held: 2,
             exporters: vec![exporter(1, 5)],
+            other_exporters: None,
             ..Statistics::default()
         };
         let later = Statistics {
             datagrams: 7,
             sets_held: 1,
             exporters: vec![exporter(0, 3), exporter(1, 4)],
+            other_exporters: Some(exporter(0, 6)),
             ..Statistics::default()
         };
         sum.add(&later);
         assert_eq!((sum.datagrams, sum.sets_held, sum.set_drops[NOT_KEPT]), (12, 1, 2));
         let messages: Vec<_> = sum.exporters.iter().map(|e| (e.domain, e.messages)).collect();
         assert_eq!(messages, [(0, 3), (1, 9)]);
+        sum.add(&later);
+        assert_eq!(sum.other_exporters.unwrap().messages, 12);
     }
 }

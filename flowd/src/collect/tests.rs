@@ -406,6 +406,21 @@ fn data_that_comes_before_its_template_is_decoded_when_it_is_there() {
 }
 
 #[test]
+fn no_two_records_of_a_message_have_the_same_place() {
+    let mut collector = Collector::new();
+    let known = template(256, &[(4, 1)]);
+    let sets: [(u16, &[u8]); 4] = [(256, &[1; 4]), (257, &[2; 8]), (256, &[3; 4]), (258, &[4; 4])];
+    collector.receive(&message(1, &[known], &sets));
+    assert_eq!(collector.records.len(), 8);
+    // Records of one octet: as many as there can be.
+    collector.receive(&message(2, &[template(257, &[(4, 1)]), template(258, &[(4, 1)])], &[]));
+    let mut places: Vec<u16> = collector.records.iter().map(|r| r.export_record_index).collect();
+    assert_eq!(places[..4], [0, 1, 2, 3]);
+    places.sort_unstable();
+    assert_eq!(places, (0..20).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_template_that_another_worker_learns_serves_what_waits_here() {
     let config = DecoderConfig::default();
     let store = Arc::new(TemplateStore::new(&config));
@@ -417,6 +432,20 @@ fn a_template_that_another_worker_learns_serves_what_waits_here() {
     learning.receive_from("[::ffff:192.0.2.1]:2222", &templates, RECEIVED);
     waiting.idle(UnixMillis(RECEIVED.0 + 2_000));
     assert_eq!(waiting.records.len(), 1);
+    assert_eq!(waiting.statistics().sets_held, 0);
+}
+
+#[test]
+fn data_that_waits_finds_its_template_although_the_clock_was_set_back() {
+    let config = DecoderConfig::default();
+    let store = Arc::new(TemplateStore::new(&config));
+    let mut waiting = Collector::with_store(&config, Some(Arc::clone(&store)));
+    let mut learning = Collector::with_store(&config, Some(store));
+    waiting.receive(&message(1, &[], &[(256, &[1; 4]), (257, &[1; 4])]));
+    for (raw_id, ahead) in [(256, 2_000), (257, -86_400_000)] {
+        learning.receive(&message(1, &[template(raw_id, &[(1, 4)])], &[]));
+        waiting.idle(UnixMillis(RECEIVED.0 + ahead));
+    }
     assert_eq!(waiting.statistics().sets_held, 0);
 }
 

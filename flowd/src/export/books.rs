@@ -176,6 +176,7 @@ pub struct CollectorStatistics {
     /// Fields that exported records had and NetFlow v9 cannot carry: the reverse direction's
     /// counters, elements of other enterprises, values of variable length.
     pub fields_left_out: u64,
-    /// Times that the collector did not empty its queue in time and sending went on.
+    /// Times that the collector's queue was waited for in vain and sending went on. While the
+    /// queue stays full it is not waited for again.
     pub pace_overruns: u64,
 }

@@ -58,6 +58,7 @@ pub(super) struct Layouts {
     list: Vec<Layout>,
     by_kind: HashMap<Kind, Vec<usize>>,
     next_id: Option<TemplateId>,
+    /// Octets that a message has for one record of any kind, templates among them.
     record_size_max: usize,
 }
 
@@ -100,7 +101,8 @@ impl Layouts {
         if layout.parts.is_empty() {
             return Err(NotSent::NoFields);
         }
-        if layout.record_size > self.record_size_max {
+        // A record is of no use without its template, which takes four octets a field.
+        if layout.record_size.max(layout.template.size()) > self.record_size_max {
             return Err(NotSent::TooLarge);
         }
         let index = self.list.len();

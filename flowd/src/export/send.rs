@@ -6,11 +6,13 @@ use super::pace::{Pace, Pacer};
 use crate::model::ie::PEN_V9_SCOPE;
 use crate::model::time::{SysUptime, UnixMillis};
 use crate::model::{FlowRecord, ObservationDomainId};
+use crate::telemetry::Flag;
 use crate::wire::v9::{Header, MessageEncoder, OptionsTemplateRecord};
 use crate::wire::{FieldSpecifier, MESSAGE_SIZE_MAX, TemplateId};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 /// Octets of a FlowSet's header and of the padding before it, at most.
 const SET_OVERHEAD: usize = 8;
@@ -46,12 +48,14 @@ pub struct ExporterConfig {
     pub sampling: Option<Sampling>,
     /// How fast.
     pub pace: Pace,
+    /// When it is raised, sending waits for no collector any more.
+    pub stop: Arc<Flag>,
 }
 
 impl ExporterConfig {
     /// The default: all packets metered, messages sent as they are made.
     #[must_use]
-    pub const fn new(collectors: Vec<SocketAddr>, boot: UnixMillis) -> Self {
+    pub fn new(collectors: Vec<SocketAddr>, boot: UnixMillis) -> Self {
         Self {
             collectors,
             source_id: ObservationDomainId(0),
@@ -61,6 +65,7 @@ impl ExporterConfig {
             template_refresh_millis: 30_000,
             sampling: None,
             pace: Pace::AsMade,
+            stop: Arc::default(),
         }
     }
 }
@@ -241,7 +246,7 @@ impl Link {
             messages_since_refresh: 0,
             refreshed: None,
             pause: None,
-            pacer: Pacer::new(config.pace, address),
+            pacer: Pacer::new(config.pace, address, Arc::clone(&config.stop)),
             books: CollectorBooks::new(),
         })
     }
@@ -267,15 +272,23 @@ impl Link {
         if !self.is_announced(index) {
             self.announce(index, layout, clock);
         }
-        let write = |writer: &mut _| layout.write(record, clock.boot, writer);
-        let id = layout.template.id;
-        if !self.encoder.data(id, layout.record_size, write) {
-            self.send(clock);
-            // The layout's size was checked against an empty message.
-            self.encoder.data(id, layout.record_size, write);
+        if !self.is_announced(index) || !self.put(layout, record, clock) {
+            self.books.not_sent(NotSent::TooLarge, Totals::of(record));
+            return;
         }
         self.open.add(Totals::of(record));
         self.books.fields_left_out = self.books.fields_left_out.saturating_add(layout.left_out);
+    }
+
+    /// Puts a record into the open message, or into the next one; false if neither has room.
+    fn put(&mut self, layout: &Layout, record: &FlowRecord, clock: &ExporterClock) -> bool {
+        let write = |writer: &mut _| layout.write(record, clock.boot, writer);
+        let (id, size) = (layout.template.id, layout.record_size);
+        if self.encoder.data(id, size, write) {
+            return true;
+        }
+        self.send(clock);
+        self.encoder.data(id, size, write)
     }
 
     /// Does the open message take one more record, and its template if that was not sent yet?
@@ -309,7 +322,6 @@ impl Link {
         clock: &ExporterClock,
     ) {
         self.refreshed = Some(clock.now);
-        self.messages_since_refresh = 0;
         if let Some(SamplingOptions { template, interval }) = sampling {
             self.encoder.options_template(template);
             self.encoder.data(template.id, 9, |writer| {
@@ -321,12 +333,17 @@ impl Link {
         for (index, layout) in layouts.all().iter().enumerate() {
             self.announce(index, layout, clock);
         }
+        // Messages full of templates are the refresh: they do not make the next one due.
+        self.messages_since_refresh = 0;
     }
 
+    /// Puts a template into the open message, or into the next one.
     fn announce(&mut self, index: usize, layout: &Layout, clock: &ExporterClock) {
         if !self.encoder.template(&layout.template) {
             self.send(clock);
-            self.encoder.template(&layout.template);
+            if !self.encoder.template(&layout.template) {
+                return;
+            }
         }
         if self.announced.len() <= index {
             self.announced.resize(index.saturating_add(1), false);
@@ -421,5 +438,37 @@ impl Link {
             .map_or(PAUSE_MILLIS_MIN, |(_, length)| length.saturating_mul(2))
             .min(PAUSE_MILLIS_MAX);
         self.pause = Some((UnixMillis(now.0.saturating_add(length)), length));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Column, ColumnSet, Extra, ExtraSpec};
+
+    #[test]
+    fn what_no_message_has_room_for_is_not_counted_as_exported() {
+        let collector = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = collector.local_addr().unwrap();
+        let mut exporter =
+            Exporter::new(&ExporterConfig::new(vec![address], UnixMillis(0))).unwrap();
+        // Layouts that let everything through, as if they knew nothing of the message's size.
+        exporter.layouts = Layouts::new(TemplateId::FIRST, usize::MAX);
+        let small = FlowRecord {
+            present: ColumnSet::of(&[Column::OctetDeltaCount]),
+            ..FlowRecord::default()
+        };
+        let extra = |id, length: u16| Extra {
+            spec: ExtraSpec { enterprise: 0, id, length },
+            value: vec![1; usize::from(length)],
+        };
+        let wide = FlowRecord { extras: vec![extra(313, 1_450)], ..small.clone() };
+        let many =
+            FlowRecord { extras: (300..700).map(|id| extra(id, 1)).collect(), ..small.clone() };
+        exporter.export(&[wide, many, small], UnixMillis(0));
+        exporter.flush(UnixMillis(0));
+        let statistics = exporter.statistics().remove(0);
+        assert_eq!(statistics.exported.records, 1);
+        assert_eq!(statistics.not_sent["tooLarge"].records, 2);
     }
 }

@@ -159,6 +159,28 @@ fn templates_come_again_after_thirty_seconds() {
 }
 
 #[test]
+fn a_refresh_of_many_messages_is_not_due_again_at_once() {
+    let collector = Collector::new();
+    let config = ExporterConfig { message_size_max: 200, ..collector.config() };
+    let mut exporter = Exporter::new(&config).unwrap();
+    // Each template fills a message by itself.
+    let kind = |first: u16| {
+        let mut record = record(&[Column::OctetDeltaCount]);
+        record.extras = (0..30).map(|field| extra(0, first + field, 1, &[1])).collect();
+        record
+    };
+    let kinds: Vec<FlowRecord> = (0..25).map(|number| kind(1_000 + 30 * number)).collect();
+    exporter.export(&kinds, NOW);
+    for _ in 0..40 {
+        exporter.export(&kinds[..1], NOW);
+        exporter.flush(NOW);
+    }
+    let templates: usize = collector.messages().iter().map(|m| m.templates.len()).sum();
+    // At first use, and again when twenty messages of records have been sent.
+    assert!((50..=100).contains(&templates), "{templates} templates");
+}
+
+#[test]
 fn a_template_is_announced_in_the_message_that_first_uses_it() {
     let collector = Collector::new();
     let mut exporter = Exporter::new(&collector.config()).unwrap();
@@ -230,7 +252,10 @@ fn what_cannot_be_exported_is_counted_by_reason() {
     let mut large = plain();
     large.extras = vec![extra(0, 313, 1_450, &[1; 1_450])];
     let nothing = record(&[Column::CollectionTimeMilliseconds]);
-    exporter.export(&[options, large, nothing, plain()], NOW);
+    // Its record has room in a datagram, but its template of four octets a field has not.
+    let mut narrow = plain();
+    narrow.extras = (1_000..1_360).map(|id| extra(0, id, 1, &[1])).collect();
+    exporter.export(&[options, large, narrow, nothing, plain()], NOW);
     exporter.flush(NOW);
     let statistics = exporter.statistics().remove(0);
     let reasons: Vec<(&str, u64)> = statistics
@@ -238,10 +263,11 @@ fn what_cannot_be_exported_is_counted_by_reason() {
         .iter()
         .map(|(reason, totals)| (reason.as_str(), totals.records))
         .collect();
-    assert_eq!(reasons, [("noFields", 1), ("notAFlow", 1), ("tooLarge", 1)]);
+    assert_eq!(reasons, [("noFields", 1), ("notAFlow", 1), ("tooLarge", 2)]);
     let one = Totals { records: 1, packets: 10, octets: 1_000 };
     assert_eq!(statistics.exported, one);
-    assert_eq!(statistics.not_sent["tooLarge"], one);
+    let two = Totals { records: 2, packets: 20, octets: 2_000 };
+    assert_eq!(statistics.not_sent["tooLarge"], two);
 }
 
 #[test]

@@ -10,6 +10,10 @@ pub struct UnixMillis(pub i64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SysUptime(pub u32);
 
+/// How far after its message's stamp a flow's time may lie: clocks of one exporter that are read
+/// at different moments differ by seconds. A SysUptime further ahead lies in the past.
+const UPTIME_AHEAD_MILLIS_MAX: u32 = 3_600_000;
+
 impl UnixMillis {
     /// A time of nanoseconds since 1970, floored.
     #[must_use]
@@ -24,11 +28,16 @@ impl UnixMillis {
     }
 
     /// The time that a SysUptime means, given the message's own two clocks
-    /// (RFC 3954 section 5.1). The difference is taken modulo 2^32 and read as signed, so that
-    /// both a wrap of the counter and a flow that ends after the message was stamped come right.
+    /// (RFC 3954 section 5.1). The difference is taken modulo 2^32, so that a wrap of the counter
+    /// comes right: up to an hour ahead it is a flow that ends after the message was stamped, and
+    /// all else is age, of up to 49.7 days.
     #[must_use]
     pub const fn from_sys_uptime(message: Self, message_uptime: SysUptime, at: SysUptime) -> Self {
-        let age_millis = message_uptime.0.wrapping_sub(at.0).cast_signed();
+        let ahead_millis = at.0.wrapping_sub(message_uptime.0);
+        if ahead_millis <= UPTIME_AHEAD_MILLIS_MAX {
+            return Self(message.0.wrapping_add(ahead_millis as i64));
+        }
+        let age_millis = message_uptime.0.wrapping_sub(at.0);
         Self(message.0.wrapping_sub(age_millis as i64))
     }
 
@@ -116,5 +125,18 @@ mod tests {
         assert_eq!(at(5_000, 4_000), -1_000);
         assert_eq!(at(100, u32::MAX - 99), -200);
         assert_eq!(at(4_000, 5_000), 1_000);
+        assert_eq!(at(u32::MAX, 3_599_999), 3_600_000);
+    }
+
+    #[test]
+    fn a_flow_of_weeks_is_old_and_not_to_come() {
+        let message = UnixMillis(1_700_000_000_000);
+        let day = 86_400_000;
+        for age in [24 * day, 25 * day, 49 * day, u32::MAX - 3_600_000] {
+            let uptime = SysUptime(4_000_000_000);
+            let first = SysUptime(uptime.0.wrapping_sub(age));
+            let at = UnixMillis::from_sys_uptime(message, uptime, first);
+            assert_eq!(message.0 - at.0, i64::from(age));
+        }
     }
 }

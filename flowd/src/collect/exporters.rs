@@ -1,0 +1,228 @@
+//! The counters of each exporter: as many as there is room for, and the sum of all others.
+
+use super::books::{Books, CollectDrop, ExporterStatistics, by_name};
+use crate::model::{ObservationDomainId, Origin, Protocol};
+use crate::telemetry::{Counter, Drops, Flag, Reason};
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+
+/// Exporters that have counters of their own. Addresses can be forged: beyond so many, the ones
+/// that sent least give way.
+const EXPORTER_COUNT_MAX: usize = 65_536;
+/// What the sum of all others is called where an exporter has its protocol.
+const OTHERS: &str = "other";
+
+/// The counters of one exporter and domain.
+#[derive(Debug, Default)]
+pub(super) struct ExporterBooks {
+    pub(super) messages: Counter,
+    pub(super) records: Counter,
+    pub(super) templates: Counter,
+    pub(super) sequence_gaps: Counter,
+    pub(super) messages_missing: Counter,
+    pub(super) messages_late: Counter,
+    pub(super) messages_repeated: Counter,
+    pub(super) restarts: Counter,
+    pub(super) set_drops: Drops<CollectDrop>,
+    /// How many datagrams had come from all exporters when this one was heard last.
+    heard: Counter,
+    /// Its row went to another exporter.
+    gave_way: Flag,
+}
+
+impl ExporterBooks {
+    /// Octets that they take.
+    pub(super) const SIZE: usize =
+        size_of::<Self>() + CollectDrop::ALL.len() * size_of::<Counter>() + 16;
+
+    /// A message came from it.
+    pub(super) fn heard(&self, books: &Books) {
+        self.heard.set(books.datagrams.value());
+    }
+
+    /// Did its row go to another exporter? What is counted here is still part of the sum of the
+    /// others.
+    pub(super) fn has_given_way(&self) -> bool {
+        self.gave_way.is_raised()
+    }
+}
+
+/// The counters of all exporters.
+#[derive(Debug)]
+pub(super) struct Exporters {
+    rows: HashMap<Origin, Arc<ExporterBooks>>,
+    count_max: usize,
+    /// Books without a row that some session or held set may still write into.
+    leaving: Vec<Arc<ExporterBooks>>,
+    /// What stood in books that nobody writes into any more.
+    left: Option<ExporterStatistics>,
+    given_way: u64,
+}
+
+impl Default for Exporters {
+    fn default() -> Self {
+        Self::with_count_max(EXPORTER_COUNT_MAX)
+    }
+}
+
+impl Exporters {
+    fn with_count_max(count_max: usize) -> Self {
+        Self { rows: HashMap::new(), count_max, leaving: Vec::new(), left: None, given_way: 0 }
+    }
+
+    /// The counters of an exporter, made when it is new.
+    pub(super) fn get_or_make(&mut self, origin: &Origin) -> Arc<ExporterBooks> {
+        if let Some(books) = self.rows.get(origin) {
+            return Arc::clone(books);
+        }
+        if self.rows.len() >= self.count_max {
+            self.make_room();
+        }
+        let books = Arc::new(ExporterBooks::default());
+        self.rows.insert(origin.clone(), Arc::clone(&books));
+        books
+    }
+
+    /// Takes an eighth of the rows away: of those with the fewest messages, by powers of two,
+    /// the ones that were not heard of for longest. So a flood of forged addresses displaces
+    /// itself, and not the exporters that send all the time.
+    fn make_room(&mut self) {
+        let rank =
+            |books: &ExporterBooks| (books.messages.value().checked_ilog2(), books.heard.value());
+        let mut by_rank: Vec<_> =
+            self.rows.iter().map(|(origin, books)| (rank(books), origin.clone())).collect();
+        let count = (by_rank.len() / 8).max(1);
+        by_rank.sort_unstable_by_key(|&(rank, _)| rank);
+        for (_, origin) in by_rank.iter().take(count) {
+            if let Some(books) = self.rows.remove(origin) {
+                books.gave_way.raise();
+                self.leaving.push(books);
+                self.given_way = self.given_way.saturating_add(1);
+            }
+        }
+        self.sum_up();
+    }
+
+    /// Sums up the books that nobody can write into any more: the only other holders of one are
+    /// sessions and held sets, whose number is limited, and none can come by it again.
+    fn sum_up(&mut self) {
+        let left = &mut self.left;
+        self.leaving.retain_mut(|books| {
+            let Some(books) = Arc::get_mut(books) else {
+                return true;
+            };
+            add(left, books);
+            false
+        });
+    }
+
+    pub(super) fn statistics(&self) -> Vec<ExporterStatistics> {
+        self.rows.iter().map(|(origin, books)| ExporterStatistics::of(origin, books)).collect()
+    }
+
+    /// All exporters that lost their row, if some did.
+    pub(super) fn others(&self) -> Option<ExporterStatistics> {
+        let mut others = self.left.clone();
+        for books in &self.leaving {
+            add(&mut others, books);
+        }
+        others
+    }
+
+    /// Rows that were taken away.
+    pub(super) const fn given_way(&self) -> u64 {
+        self.given_way
+    }
+}
+
+fn add(sum: &mut Option<ExporterStatistics>, books: &ExporterBooks) {
+    let origin = Origin {
+        address: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        domain: ObservationDomainId(0),
+        protocol: Protocol::NetflowV9,
+    };
+    let more =
+        ExporterStatistics { protocol: OTHERS.into(), ..ExporterStatistics::of(&origin, books) };
+    match sum {
+        Some(sum) => sum.add(&more),
+        None => *sum = Some(more),
+    }
+}
+
+impl ExporterStatistics {
+    fn of(origin: &Origin, books: &ExporterBooks) -> Self {
+        let Origin { address, domain: ObservationDomainId(domain), protocol } = *origin;
+        let late = books.messages_late.value();
+        Self {
+            address,
+            domain,
+            protocol: Protocol::name(protocol).to_owned(),
+            messages: books.messages.value(),
+            records: books.records.value(),
+            templates: books.templates.value(),
+            sequence_gaps: books.sequence_gaps.value(),
+            messages_lost: books.messages_missing.value().saturating_sub(late),
+            messages_late: late,
+            messages_repeated: books.messages_repeated.value(),
+            restarts: books.restarts.value(),
+            set_drops: by_name(&books.set_drops),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(domain: u32) -> Origin {
+        Origin {
+            address: "192.0.2.1".parse().unwrap(),
+            domain: ObservationDomainId(domain),
+            protocol: Protocol::NetflowV9,
+        }
+    }
+
+    #[test]
+    fn a_flood_of_forged_exporters_displaces_itself_and_nothing_is_lost() {
+        let mut exporters = Exporters::with_count_max(64);
+        let old = exporters.get_or_make(&origin(0));
+        old.messages.add(100);
+        let mut sent = 100;
+        for domain in 1..1_000 {
+            let forged = exporters.get_or_make(&origin(domain));
+            forged.messages.add(1);
+            forged.heard.set(u64::from(domain));
+            sent += 1;
+        }
+        let new = exporters.get_or_make(&origin(5_000));
+        new.messages.add(7);
+        let rows = exporters.statistics();
+        assert!(rows.len() <= 64);
+        for (domain, messages) in [(0, 100), (5_000, 7), (999, 1)] {
+            let row = rows.iter().find(|row| row.domain == domain);
+            assert_eq!(row.map(|row| row.messages), Some(messages), "{domain}");
+        }
+        assert!(rows.iter().all(|row| row.domain != 1), "the oldest gave way");
+        let others = exporters.others().unwrap();
+        let in_rows: u64 = rows.iter().map(|row| row.messages).sum();
+        assert_eq!(in_rows + others.messages, sent + 7);
+        assert_eq!(others.messages, exporters.given_way());
+        assert!(exporters.leaving.is_empty());
+    }
+
+    #[test]
+    fn what_is_counted_after_a_row_was_taken_away_is_counted() {
+        let mut exporters = Exporters::with_count_max(1);
+        let first = exporters.get_or_make(&origin(1));
+        assert!(!first.has_given_way());
+        exporters.get_or_make(&origin(2)).records.add(3);
+        assert!(first.has_given_way());
+        first.records.add(5);
+        assert_eq!(exporters.others().unwrap().records, 5);
+        drop(first);
+        exporters.get_or_make(&origin(1));
+        assert_eq!(exporters.others().unwrap().records, 8);
+        assert_eq!((exporters.leaving.len(), exporters.given_way()), (0, 2));
+    }
+}
