@@ -203,7 +203,8 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Replaces the manifest of an archive by this one. After that it is safe on disk.
+    /// Replaces the manifest of an archive by this one, for all who read it from then on. It
+    /// outlasts a power cut once the directory is synced.
     ///
     /// # Errors
     /// If it cannot be written; the old one is then still there.
@@ -227,8 +228,7 @@ impl Manifest {
                 file.write_all(b"\n")?;
             }
             file.into_inner()?.sync_all()?;
-            fs::rename(&new, archive_dir.join(FILE))?;
-            sync_dir(archive_dir)
+            fs::rename(&new, archive_dir.join(FILE))
         });
         written.map_err(ArchiveError::io("write", &new))
     }
@@ -253,13 +253,15 @@ impl Manifest {
     fn cover(&mut self, entry: &Entry) {
         let mut cover = |shard, lane, first: u64, last: u64| {
             let lane = self.covered.entry((shard, lane)).or_default();
-            // Joined to the range before, so that a year of segments is a handful of ranges.
-            match lane.range_mut(..first).next_back() {
-                Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
-                _ => {
-                    lane.insert(first, last);
-                }
+            // Joined to its neighbours, so that a year of segments is a handful of ranges.
+            let (mut first, mut last) = (first, last);
+            while let Some((&start, &end)) = lane.range(..=last.saturating_add(1)).next_back()
+                && first <= end.saturating_add(1)
+            {
+                lane.remove(&start);
+                (first, last) = (first.min(start), last.max(end));
             }
+            lane.insert(first, last);
         };
         match entry {
             Entry::Segment(segment) => {
@@ -440,6 +442,23 @@ mod tests {
         assert_eq!(read.number_floors().floor(1, Lane::Ipv6), 13);
         let covers = |number| read.covers(BlockId { shard: 1, lane: Lane::Ipv6, number });
         assert_eq!([0, 4, 9, 10, 12, 13].map(covers), [true, true, true, false, true, false]);
+    }
+
+    #[test]
+    fn ranges_are_joined_to_both_neighbours_in_any_order() {
+        for order in [[0, 1, 2, 3], [3, 2, 1, 0], [0, 2, 3, 1], [1, 3, 0, 2], [2, 0, 1, 3]] {
+            let mut manifest = Manifest::default();
+            for id in order {
+                // 0..=2, 3..=5, 6..=8 and 9..=11.
+                manifest.push(segment(id, 3 * id, 3 * id + 2));
+            }
+            let ranges: Vec<_> = manifest.covered().map(|(_, range)| range).collect();
+            assert_eq!(ranges, [(0, 11)], "{order:?}");
+            manifest.push(loss(20, 21));
+            manifest.push(loss(4, 30));
+            let ranges: Vec<_> = manifest.covered().map(|(_, range)| range).collect();
+            assert_eq!(ranges, [(0, 30)], "{order:?}");
+        }
     }
 
     #[test]

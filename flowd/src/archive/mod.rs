@@ -42,6 +42,8 @@ mod times;
 mod writer;
 
 #[cfg(test)]
+mod failure_tests;
+#[cfg(test)]
 mod kill_tests;
 #[cfg(test)]
 mod store_tests;
