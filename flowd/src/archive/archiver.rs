@@ -97,11 +97,13 @@ pub fn open_store(
     // The lock before the manifest, so that it is the last word; the manifest before the ring,
     // so that no block gets a number that is covered already.
     let archive_dir = lock.store().archive_dir();
-    let manifest = Manifest::load(&archive_dir)?;
+    let mut manifest = Manifest::load(&archive_dir)?;
     if !Manifest::exists(&archive_dir) && !segment_files(&archive_dir)?.is_empty() {
         return Err(ArchiveError::MissingManifest(archive_dir));
     }
-    let (ring, recovery) = Ring::open(lock, ring, manifest.number_floors())?;
+    let floors = manifest.number_floors();
+    let tell = |lost: &mut Vec<_>| manifest.record(&archive_dir, lost);
+    let (ring, recovery) = Ring::open_telling(lock, ring, floors, tell)?;
     let archiver = Archiver::new(Arc::clone(&ring), archive, manifest)?;
     Ok(OpenStore { ring, archiver, recovery })
 }
@@ -251,8 +253,8 @@ impl Archiver {
 
     fn is_due(&self, blocks: &[SealedBlock], now: UnixMillis) -> bool {
         blocks.iter().any(|block| {
-            let hour_end = (block.hour + 1) * 3_600_000;
-            now.0 >= hour_end + self.config.hour_grace_millis
+            let hour_end = UnixMillis::of_hour(block.hour + 1);
+            now.0 >= hour_end.0 + self.config.hour_grace_millis
                 || now.0 - block.received.0 >= self.config.block_age_max_millis
         })
     }

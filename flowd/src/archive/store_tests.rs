@@ -2,7 +2,7 @@
 
 use super::archiver::groups;
 use super::*;
-use crate::model::time::UnixMillis;
+use crate::model::time::{HOUR_MILLIS, UnixMillis};
 use crate::model::{Column, ColumnMut, FlowBatch, RecordType, Shape};
 use crate::ring::sample::{HOUR, NOW, Source, v4_shape};
 use crate::ring::{Lane, Ring, RingConfig, RingDrop, RingError, ShardWriter, WhenFull};
@@ -14,7 +14,6 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-const HOUR_MILLIS: i64 = 3_600_000;
 /// After all hours that the tests use, with grace.
 pub(super) const LATER: UnixMillis = UnixMillis(NOW.0 + 10 * HOUR_MILLIS);
 
