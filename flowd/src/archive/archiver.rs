@@ -5,9 +5,9 @@
 //!              1                                  2                   3
 //! ```
 //! A kill at 1 leaves a file that no manifest lists: it is removed, and the blocks are archived
-//! again. So it does at 2: the segment has an id that the manifest has not given yet. At 3 the
-//! manifest covers blocks that are still there: they are unlinked. Readers hold to the manifest
-//! and pass over blocks that it covers.
+//! again. So it does at 2: the segment has its name but no line. At 3 the manifest covers blocks
+//! that are still there: they are unlinked. Readers hold to the manifest and pass over blocks
+//! that it covers.
 
 use super::error::ArchiveError;
 use super::manifest::{Entry, Manifest, SegmentEntry, remove_if_there, remove_new, sync_dir};
@@ -16,7 +16,7 @@ use crate::model::RecordType;
 use crate::model::time::UnixMillis;
 use crate::ring::{Block, BlockId, Recovery, Ring, RingConfig, RingError, SealedBlock, StoreLock};
 use crate::telemetry::{Counter, Flag};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -97,11 +97,13 @@ pub fn open_store(
     // The lock before the manifest, so that it is the last word; the manifest before the ring,
     // so that no block gets a number that is covered already.
     let archive_dir = lock.store().archive_dir();
-    let manifest = Manifest::load(&archive_dir)?;
+    let mut manifest = Manifest::load(&archive_dir)?;
     if !Manifest::exists(&archive_dir) && !segment_files(&archive_dir)?.is_empty() {
         return Err(ArchiveError::MissingManifest(archive_dir));
     }
-    let (ring, recovery) = Ring::open(lock, ring, manifest.number_floors())?;
+    let floors = manifest.number_floors();
+    let tell = |lost: &mut Vec<_>| manifest.record(&archive_dir, lost);
+    let (ring, recovery) = Ring::open_telling(lock, ring, floors, tell)?;
     let archiver = Archiver::new(Arc::clone(&ring), archive, manifest)?;
     Ok(OpenStore { ring, archiver, recovery })
 }
@@ -114,6 +116,12 @@ pub struct Archiver {
     archive_dir: PathBuf,
     manifest: Manifest,
     counters: Arc<ArchiveCounters>,
+    /// Is the manifest safe on disk, and not only in place?
+    is_safe: bool,
+    /// Waits until the names in a directory are on disk.
+    pub(super) sync_names: fn(&Path) -> io::Result<()>,
+    /// Claimed blocks that the manifest covers, to be unlinked when it is safe.
+    listed: Vec<BlockId>,
     retry_at: UnixMillis,
     /// When a failure was last logged.
     complained_at: UnixMillis,
@@ -136,29 +144,38 @@ impl Archiver {
         let archive_dir = ring.store().archive_dir();
         fs::create_dir_all(&archive_dir).map_err(ArchiveError::io("make", &archive_dir))?;
         remove_new(&archive_dir)?;
-        for (id, path) in segment_files(&archive_dir)? {
-            // Ids below were given: those files are the manifest's, or compaction's to remove.
-            if id.is_none_or(|id| id >= manifest.next_segment()) {
+        let listed: BTreeSet<_> =
+            manifest.segments().map(|segment| archive_dir.join(&segment.path)).collect();
+        for path in segment_files(&archive_dir)? {
+            // Whoever reads all files by a pattern would find its records twice.
+            if !listed.contains(&path) {
                 remove_if_there(&path)?;
             }
         }
         if !Manifest::exists(&archive_dir) {
             manifest.store(&archive_dir)?;
-            sync_dir(ring.store().path()).map_err(ArchiveError::io("sync", &archive_dir))?;
+            let store = ring.store().path();
+            let synced = sync_dir(&archive_dir).and_then(|()| sync_dir(store));
+            synced.map_err(ArchiveError::io("sync", &archive_dir))?;
         }
         let sealed = ring.sealed_blocks().into_iter().map(|block| block.id);
         let covered: Vec<_> = sealed.filter(|id| manifest.covers(*id)).collect();
         ring.claim(&covered);
         ring.free(&covered)?;
-        Ok(Self {
+        let mut archiver = Self {
             ring,
             config,
             archive_dir,
             manifest,
             counters: Arc::default(),
+            is_safe: true,
+            sync_names: sync_dir,
+            listed: Vec::new(),
             retry_at: UnixMillis(i64::MIN),
             complained_at: UnixMillis(i64::MIN),
-        })
+        };
+        archiver.record_losses()?;
+        Ok(archiver)
     }
 
     /// What has been done so far, for others to look at.
@@ -174,7 +191,7 @@ impl Archiver {
         while !stop.is_raised() {
             let now = clock();
             if now >= self.retry_at
-                && let Err(error) = self.archive_due(now)
+                && let Err(error) = self.archive_due_while(now, &|| !stop.is_raised())
             {
                 self.complain(&error, now);
             }
@@ -183,8 +200,9 @@ impl Archiver {
         }
     }
 
-    /// Archives all sealed blocks (after the writers have sealed theirs), unless `deadline` comes first: the rest stays in the ring,
-    /// and is archived after the next start.
+    /// Archives all sealed blocks (after the writers have sealed theirs), unless `deadline` comes
+    /// first: [`Ring::sealed_blocks`] are then what is left, which is archived after the next
+    /// start. What is lost is recorded in any case.
     ///
     /// # Errors
     /// If something cannot be archived; it stays in the ring.
@@ -194,10 +212,11 @@ impl Archiver {
         deadline: UnixMillis,
     ) -> Result<(), ArchiveError> {
         let in_time = || clock() < deadline;
-        for blocks in groups(self.ring.sealed_blocks()) {
-            self.archive(&blocks, &in_time)?;
-        }
-        self.record_losses()
+        self.record_losses()?;
+        let groups = groups(self.ring.sealed_blocks());
+        let archived =
+            groups.iter().try_for_each(|blocks| self.archive(blocks, &in_time).map(drop));
+        archived.and(self.record_losses())
     }
 
     /// Archives what is due now, and says how many segments that made.
@@ -205,6 +224,17 @@ impl Archiver {
     /// # Errors
     /// If something cannot be archived; it stays in the ring.
     pub fn archive_due(&mut self, now: UnixMillis) -> Result<usize, ArchiveError> {
+        self.archive_due_while(now, &|| true)
+    }
+
+    /// Archives what is due now, for as long as it may.
+    fn archive_due_while(
+        &mut self,
+        now: UnixMillis,
+        in_time: &dyn Fn() -> bool,
+    ) -> Result<usize, ArchiveError> {
+        // First, because nothing else remembers them if the archive fails.
+        self.record_losses()?;
         let mut segments = 0;
         let sealed = self.ring.sealed_blocks();
         let mut waiting: u64 = sealed.iter().map(|block| block.size).sum();
@@ -213,7 +243,7 @@ impl Archiver {
             // Once pressed, room is made for some time, so that segments are not slivers.
             let presses = pressed && waiting > self.config.sealed_size_max / 2;
             if presses || self.is_due(&blocks, now) {
-                segments += self.archive(&blocks, &|| true)?;
+                segments += self.archive(&blocks, in_time)?;
                 waiting -= blocks.iter().map(|block| block.size).sum::<u64>();
             }
         }
@@ -223,13 +253,14 @@ impl Archiver {
 
     fn is_due(&self, blocks: &[SealedBlock], now: UnixMillis) -> bool {
         blocks.iter().any(|block| {
-            let hour_end = (block.hour + 1) * 3_600_000;
-            now.0 >= hour_end + self.config.hour_grace_millis
+            let hour_end = UnixMillis::of_hour(block.hour + 1);
+            now.0 >= hour_end.0 + self.config.hour_grace_millis
                 || now.0 - block.received.0 >= self.config.block_age_max_millis
         })
     }
 
-    /// Archives blocks of one hour and type, and says how many segments that made.
+    /// Archives blocks of one hour and type for as long as it may, and says how many segments
+    /// that made.
     fn archive(
         &mut self,
         blocks: &[SealedBlock],
@@ -237,7 +268,7 @@ impl Archiver {
     ) -> Result<usize, ArchiveError> {
         let mut segments = 0;
         let mut rest = blocks;
-        while !rest.is_empty() {
+        while !rest.is_empty() && in_time() {
             let mut rows = 0;
             let fitting = rest.iter().take_while(|block| {
                 let fits = rows < self.config.segment_rows_max;
@@ -246,8 +277,8 @@ impl Archiver {
             });
             let (chunk, after) = rest.split_at(fitting.count().max(1));
             if let Some(written) = self.write(chunk, in_time)? {
-                let written = self.commit(written)?;
-                self.free(&written)?;
+                self.commit(written)?;
+                self.free()?;
                 segments += 1;
             }
             rest = after;
@@ -255,7 +286,8 @@ impl Archiver {
         Ok(segments)
     }
 
-    /// Writes blocks of one hour and type into a segment. None if none of them can be read.
+    /// Writes blocks of one hour and type into a segment. None if none of them can be read, or
+    /// time is over before all are written.
     pub(super) fn write(
         &self,
         blocks: &[SealedBlock],
@@ -303,7 +335,7 @@ impl Archiver {
         )?;
         for block in &blocks {
             if !in_time() {
-                return Err(ArchiveError::OutOfTime);
+                return Ok(None);
             }
             segment.write(block)?;
         }
@@ -314,32 +346,45 @@ impl Archiver {
 
     /// Lists a segment, and what was lost until now. From here on it counts, and the blocks
     /// that it covers do not.
-    pub(super) fn commit(&mut self, written: WrittenSegment) -> Result<Vec<BlockId>, ArchiveError> {
+    pub(super) fn commit(&mut self, written: WrittenSegment) -> Result<(), ArchiveError> {
         let WrittenSegment { entry, blocks } = written;
-        let (rows, bytes) = (entry.rows, entry.bytes);
-        if let Err(error) = self.replace_manifest(Some(entry)) {
+        let (id, rows, bytes) = (entry.id, entry.rows, entry.bytes);
+        let path = self.archive_dir.join(&entry.path);
+        let replaced = self.replace_manifest(Some(entry));
+        if self.manifest.next_segment() <= id {
             self.ring.release(&blocks);
-            return Err(error);
+            // Its id is given again, maybe in another hour, so that nothing would replace it.
+            if let Err(error) = remove_if_there(&path) {
+                warn!(%error, "an unlisted segment stays until the next start");
+            }
+            return replaced;
         }
+        self.listed.extend(blocks);
         self.counters.segments.add(1);
         self.counters.rows.add(rows);
         self.counters.bytes.add(bytes);
-        Ok(blocks)
+        replaced
     }
 
-    /// Unlinks blocks that the manifest covers.
-    pub(super) fn free(&self, blocks: &[BlockId]) -> Result<(), ArchiveError> {
-        Ok(self.ring.free(blocks)?)
+    /// Unlinks blocks that the manifest covers, if it is safe.
+    fn free(&mut self) -> Result<(), ArchiveError> {
+        if !self.is_safe {
+            return Ok(());
+        }
+        Ok(self.ring.free(&std::mem::take(&mut self.listed))?)
     }
 
     fn record_losses(&mut self) -> Result<(), ArchiveError> {
-        self.replace_manifest(None)
+        self.replace_manifest(None)?;
+        self.free()
     }
 
-    /// Adds a segment and all that was lost until now to the manifest.
+    /// Adds a segment and all that was lost until now to the manifest. It may be in place
+    /// although it is not known to be safe, which is an error.
     fn replace_manifest(&mut self, segment: Option<SegmentEntry>) -> Result<(), ArchiveError> {
         let lost = self.ring.take_lost();
-        if segment.is_none() && lost.is_empty() {
+        // One that could not be synced is written again: what a failed sync left is not known.
+        if segment.is_none() && lost.is_empty() && self.is_safe {
             return Ok(());
         }
         let mut manifest = self.manifest.clone();
@@ -358,6 +403,10 @@ impl Archiver {
             }
         }
         self.manifest = manifest;
+        self.is_safe = false;
+        let synced = (self.sync_names)(&self.archive_dir);
+        synced.map_err(ArchiveError::io("sync", &self.archive_dir))?;
+        self.is_safe = true;
         Ok(())
     }
 
@@ -388,9 +437,9 @@ pub(super) fn groups(blocks: Vec<SealedBlock>) -> Vec<Vec<SealedBlock>> {
     groups
 }
 
-/// The segments in an archive's directories, with their ids, and what is left of segments that
-/// were being written, without.
-fn segment_files(archive_dir: &Path) -> Result<Vec<(Option<u64>, PathBuf)>, ArchiveError> {
+/// The segments in an archive's directories, and what is left of segments that were being
+/// written.
+fn segment_files(archive_dir: &Path) -> Result<Vec<PathBuf>, ArchiveError> {
     let mut files = Vec::new();
     for root in [RecordType::Flow, RecordType::Options, RecordType::Counters] {
         let root = match root {
@@ -401,9 +450,9 @@ fn segment_files(archive_dir: &Path) -> Result<Vec<(Option<u64>, PathBuf)>, Arch
             for hour in entries(&date, "hour=")? {
                 for path in entries(&hour, "")? {
                     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
-                    let id = name.strip_suffix(".parquet").and_then(|id| id.parse().ok());
-                    if id.is_some() || name.ends_with(NEW_SUFFIX) {
-                        files.push((id, path));
+                    let id = name.strip_suffix(".parquet").map(str::parse::<u64>);
+                    if matches!(id, Some(Ok(_))) || name.ends_with(NEW_SUFFIX) {
+                        files.push(path);
                     }
                 }
             }

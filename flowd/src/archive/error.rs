@@ -61,9 +61,6 @@ pub enum ArchiveError {
     /// Columns that do not make a batch.
     #[error("cannot lay out records by column: {0}")]
     Arrow(#[from] arrow_schema::ArrowError),
-    /// The time to finish was over before the segment was.
-    #[error("not archived before the end: it stays in the ring and is archived at the next start")]
-    OutOfTime,
 }
 
 impl ArchiveError {

@@ -118,6 +118,9 @@ pub struct LossEntry {
     /// The blocks that are gone whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocks: Option<(u64, u64)>,
+    /// The block that they were in, if its other records are not lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_block: Option<u64>,
     /// How many; 0 if nobody knows.
     pub rows: u64,
     /// The times of receipt between which they lie, in milliseconds since 1970.
@@ -127,8 +130,8 @@ pub struct LossEntry {
 impl From<LostRows> for LossEntry {
     fn from(lost: LostRows) -> Self {
         use crate::telemetry::Reason;
-        let LostRows { reason, shard, lane, blocks, rows, received } = lost;
-        Self { reason: reason.name().to_owned(), shard, lane, blocks, rows, received }
+        let LostRows { reason, shard, lane, blocks, in_block, rows, received } = lost;
+        Self { reason: reason.name().to_owned(), shard, lane, blocks, in_block, rows, received }
     }
 }
 
@@ -203,7 +206,8 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Replaces the manifest of an archive by this one. After that it is safe on disk.
+    /// Replaces the manifest of an archive by this one, for all who read it from then on. It
+    /// outlasts a power cut once the directory is synced.
     ///
     /// # Errors
     /// If it cannot be written; the old one is then still there.
@@ -227,10 +231,45 @@ impl Manifest {
                 file.write_all(b"\n")?;
             }
             file.into_inner()?.sync_all()?;
-            fs::rename(&new, archive_dir.join(FILE))?;
-            sync_dir(archive_dir)
+            fs::rename(&new, archive_dir.join(FILE))
         });
         written.map_err(ArchiveError::io("write", &new))
+    }
+
+    /// Adds what a start finds lost, safe on disk, and takes out what is not news: a start that
+    /// was killed after this finds it again.
+    ///
+    /// # Errors
+    /// If the manifest cannot be replaced.
+    pub(super) fn record(
+        &mut self,
+        archive_dir: &Path,
+        lost: &mut Vec<LostRows>,
+    ) -> Result<(), ArchiveError> {
+        lost.retain(|loss| !self.tells_of(loss));
+        if lost.is_empty() {
+            return Ok(());
+        }
+        for loss in lost.iter().cloned() {
+            self.push(Entry::Loss(loss.into()));
+        }
+        fs::create_dir_all(archive_dir).map_err(ArchiveError::io("make", archive_dir))?;
+        self.store(archive_dir)?;
+        let synced = archive_dir.ancestors().take(2).try_for_each(sync_dir);
+        synced.map_err(ArchiveError::io("sync", archive_dir))
+    }
+
+    /// Is the block of a loss archived, or lost in a line already?
+    fn tells_of(&self, loss: &LostRows) -> bool {
+        let id = |number| BlockId { shard: loss.shard, lane: loss.lane, number };
+        let in_line = |line: &LossEntry| {
+            (line.shard, line.lane, line.in_block) == (loss.shard, loss.lane, loss.in_block)
+        };
+        match (loss.blocks, loss.in_block) {
+            (Some((first, _)), _) => self.covers(id(first)),
+            (None, Some(number)) => self.covers(id(number)) || self.losses().any(in_line),
+            (None, None) => false,
+        }
     }
 
     fn head(&self) -> String {
@@ -253,13 +292,15 @@ impl Manifest {
     fn cover(&mut self, entry: &Entry) {
         let mut cover = |shard, lane, first: u64, last: u64| {
             let lane = self.covered.entry((shard, lane)).or_default();
-            // Joined to the range before, so that a year of segments is a handful of ranges.
-            match lane.range_mut(..first).next_back() {
-                Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
-                _ => {
-                    lane.insert(first, last);
-                }
+            // Joined to its neighbours, so that a year of segments is a handful of ranges.
+            let (mut first, mut last) = (first, last);
+            while let Some((&start, &end)) = lane.range(..=last.saturating_add(1)).next_back()
+                && first <= end.saturating_add(1)
+            {
+                lane.remove(&start);
+                (first, last) = (first.min(start), last.max(end));
             }
+            lane.insert(first, last);
         };
         match entry {
             Entry::Segment(segment) => {
@@ -383,100 +424,4 @@ fn read_type<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RecordType, D
         .into_iter()
         .find(|record_type| record_type.name() == name)
         .ok_or_else(|| de::Error::custom(format!("unknown record type {name}")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn segment(id: u64, first: u64, last: u64) -> Entry {
-        Entry::Segment(SegmentEntry {
-            id,
-            path: format!("date=2024-07-03/hour=14/{id:08}.parquet"),
-            record_type: RecordType::Flow,
-            hour: 477_758,
-            covered: vec![Covered { shard: 1, lane: Lane::Ipv6, first, last }],
-            rows: 10,
-            row_groups: vec![
-                RowGroupEntry { rows: 6, times: Some((-5, 7)) },
-                RowGroupEntry { rows: 4, times: None },
-            ],
-            received: (1, 2),
-            bytes: 99,
-            sha256: "ab".to_owned(),
-        })
-    }
-
-    fn loss(first: u64, last: u64) -> Entry {
-        Entry::Loss(LossEntry {
-            reason: "ringOverrun".to_owned(),
-            shard: 1,
-            lane: Lane::Ipv6,
-            blocks: Some((first, last)),
-            rows: 8,
-            received: (3, 4),
-        })
-    }
-
-    fn stored() -> (tempfile::TempDir, Manifest) {
-        let dir = tempfile::tempdir().unwrap();
-        let mut manifest = Manifest::load(dir.path()).unwrap();
-        for entry in [segment(0, 0, 3), loss(4, 4), segment(1, 5, 9), segment(2, 12, 12)] {
-            manifest.push(entry);
-        }
-        manifest.store(dir.path()).unwrap();
-        (dir, manifest)
-    }
-
-    #[test]
-    fn a_manifest_comes_back_as_it_was_written() {
-        let (dir, manifest) = stored();
-        let read = Manifest::load(dir.path()).unwrap();
-        assert_eq!(read.entries(), manifest.entries());
-        assert_eq!((read.generation(), read.next_segment()), (1, 3));
-        assert_eq!((read.segments().count(), read.losses().count()), (3, 1));
-        let covered: Vec<_> = read.covered().collect();
-        assert_eq!(covered, [((1, Lane::Ipv6), (0, 9)), ((1, Lane::Ipv6), (12, 12))]);
-        assert_eq!(read.number_floors().floor(1, Lane::Ipv6), 13);
-        let covers = |number| read.covers(BlockId { shard: 1, lane: Lane::Ipv6, number });
-        assert_eq!([0, 4, 9, 10, 12, 13].map(covers), [true, true, true, false, true, false]);
-    }
-
-    #[test]
-    fn a_cut_at_any_octet_is_seen() {
-        let (dir, _) = stored();
-        let path = dir.path().join(FILE);
-        let bytes = fs::read(&path).unwrap();
-        for size in 0..bytes.len() {
-            fs::write(&path, &bytes[..size]).unwrap();
-            let error = Manifest::load(dir.path()).unwrap_err();
-            assert!(matches!(error, ArchiveError::DamagedManifest { .. }), "{size}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_changed_line_is_seen() {
-        let (dir, _) = stored();
-        let path = dir.path().join(FILE);
-        let text = fs::read_to_string(&path).unwrap();
-        for (from, to) in [("\"rows\":10", "\"rows\":11"), ("\"last\":12", "\"last\":13")] {
-            assert!(text.contains(from));
-            fs::write(&path, text.replace(from, to)).unwrap();
-            assert!(Manifest::load(dir.path()).is_err(), "{from}");
-        }
-        let mut lines: Vec<_> = text.lines().collect();
-        lines.swap(2, 3);
-        fs::write(&path, lines.join("\n") + "\n").unwrap();
-        assert!(Manifest::load(dir.path()).is_err());
-    }
-
-    #[test]
-    fn another_format_is_named() {
-        let (dir, _) = stored();
-        let path = dir.path().join(FILE);
-        let text = fs::read_to_string(&path).unwrap();
-        fs::write(&path, text.replace("\"version\":1", "\"version\":7")).unwrap();
-        let error = Manifest::load(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("has format flowd-manifest 7, this flowd knows 1"), "{error}");
-    }
 }

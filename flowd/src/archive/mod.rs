@@ -42,7 +42,11 @@ mod times;
 mod writer;
 
 #[cfg(test)]
+mod failure_tests;
+#[cfg(test)]
 mod kill_tests;
+#[cfg(test)]
+mod manifest_tests;
 #[cfg(test)]
 mod store_tests;
 #[cfg(test)]
@@ -54,5 +58,5 @@ pub use error::ArchiveError;
 pub use manifest::{Covered, Entry, LossEntry, Manifest, RowGroupEntry, SegmentEntry};
 pub use segment::SegmentReader;
 pub use snapshot::{BlockGap, StoreSnapshot};
-pub use times::FlowSpan;
+pub use times::{FlowSpan, block_time_range};
 pub use writer::SegmentConfig;

@@ -6,10 +6,10 @@ use super::schema::{
     ELEMENTS, EXPORT_PROTOCOL, EXPORTER_IPV4, EXPORTER_IPV6, OBSERVATION_DOMAIN, schema,
 };
 use super::segment::SegmentReader;
-use super::times::FlowSpan;
+use super::times::{FlowSpan, block_time_range};
 use super::writer::{SegmentConfig, SegmentWriter};
 use crate::model::{Column, ColumnMut, ColumnSet, FlowBatch, FlowRecord, RecordType, Shape, Value};
-use crate::ring::sample::{HOUR, NOW, Sent, Source, sent_records, v4_shape};
+use crate::ring::sample::{NOW, Sent, Source, sent_records, v4_shape};
 use crate::ring::{Block, NumberFloors, Ring, RingConfig, StoreLock};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{TimestampMillisecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
@@ -254,7 +254,7 @@ fn timed(start: Option<i64>, end: Option<i64>, received: Option<i64>) -> FlowBat
 
 #[test]
 fn a_span_holds_every_time_that_a_flow_may_be_given() {
-    let hour = HOUR * 3_600_000;
+    let hour = NOW.0;
     let span = |batches: &[FlowBatch]| {
         let mut span = FlowSpan::default();
         for (block, _) in blocks_of(batches) {
@@ -271,6 +271,18 @@ fn a_span_holds_every_time_that_a_flow_may_be_given() {
     assert_eq!(span(&mixed), Some((-7, 9)));
     // Without a time of receipt either, it may be anywhere.
     assert_eq!(span(&[timed(Some(5), Some(9), Some(hour)), timed(None, Some(3), None)]), None);
+}
+
+#[test]
+fn the_time_range_of_a_block_is_found_once() {
+    let mixed = [timed(Some(5), Some(9), Some(NOW.0)), timed(Some(-7), None, Some(NOW.0))];
+    let (block, _) = blocks_of(&mixed).swap_remove(0);
+    assert_eq!(block.rows(), 2);
+    assert_eq!(block.flow_times().get(), None);
+    assert_eq!(block_time_range(&block), Some((-7, NOW.0)));
+    assert_eq!(block.flow_times().get(), Some(&Some((-7, NOW.0))));
+    let (anywhere, _) = blocks_of(&[timed(Some(5), None, None)]).swap_remove(0);
+    assert_eq!(block_time_range(&anywhere), None);
 }
 
 #[test]

@@ -5,6 +5,14 @@ use crate::model::{Column, ColumnRef};
 use crate::ring::Block;
 use std::ops::Range;
 
+/// The least start and the greatest end of a block's flows, in milliseconds since 1970, with
+/// times of receipt in the place of those that a flow lacks; none if a flow in it may lie at any
+/// time, or none is in it. Found once a block: its rows never change.
+#[must_use]
+pub fn block_time_range(block: &Block) -> Option<(i64, i64)> {
+    *block.flow_times().get_or_init(|| FlowSpan::of(block, 0..block.rows()).range())
+}
+
 /// Between which times the flows of some rows lie.
 ///
 /// A row without a start or an end may be taken to lie at its other time or at its receipt: all

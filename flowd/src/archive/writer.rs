@@ -203,7 +203,7 @@ impl SegmentWriter {
 /// Flows lie in directories of their own, so that `date=*/hour=*/*.parquet` names all flows and
 /// nothing else.
 fn segment_path(id: u64, record_type: RecordType, hour: i64) -> String {
-    let hour_path = UnixMillis(hour * 3_600_000).hour_path();
+    let hour_path = UnixMillis::of_hour(hour).hour_path();
     match record_type {
         RecordType::Flow => format!("{hour_path}/{id:08}.parquet"),
         other => format!("{}/{hour_path}/{id:08}.parquet", other.name()),

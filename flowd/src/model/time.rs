@@ -13,8 +13,16 @@ pub struct SysUptime(pub u32);
 /// How far after its message's stamp a flow's time may lie: clocks of one exporter that are read
 /// at different moments differ by seconds. A SysUptime further ahead lies in the past.
 const UPTIME_AHEAD_MILLIS_MAX: u32 = 3_600_000;
+/// Milliseconds of an hour.
+pub const HOUR_MILLIS: i64 = 3_600_000;
 
 impl UnixMillis {
+    /// The start of an hour that is counted from 1970.
+    #[must_use]
+    pub const fn of_hour(hour: i64) -> Self {
+        Self(hour.saturating_mul(HOUR_MILLIS))
+    }
+
     /// A time of nanoseconds since 1970, floored.
     #[must_use]
     pub const fn from_nanos(nanos: i64) -> Self {
@@ -24,7 +32,7 @@ impl UnixMillis {
     /// The number of its hour since 1970.
     #[must_use]
     pub const fn hour(self) -> i64 {
-        self.0.div_euclid(3_600_000)
+        self.0.div_euclid(HOUR_MILLIS)
     }
 
     /// The time that a SysUptime means, given the message's own two clocks
@@ -77,7 +85,7 @@ impl UnixMillis {
     #[must_use]
     pub fn hour_path(self) -> String {
         let (year, month, day, in_day) = self.civil();
-        format!("date={year:04}-{month:02}-{day:02}/hour={:02}", in_day / 3_600_000)
+        format!("date={year:04}-{month:02}-{day:02}/hour={:02}", in_day / HOUR_MILLIS)
     }
 }
 
@@ -85,7 +93,7 @@ impl UnixMillis {
 impl fmt::Display for UnixMillis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (year, month, day, in_day) = self.civil();
-        let (hour, minute) = (in_day / 3_600_000, in_day / 60_000 % 60);
+        let (hour, minute) = (in_day / HOUR_MILLIS, in_day / 60_000 % 60);
         let (second, milli) = (in_day / 1000 % 60, in_day % 1000);
         write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
     }
@@ -106,6 +114,14 @@ mod tests {
             assert_eq!(UnixMillis(millis).to_string(), text);
         }
         assert_eq!(UnixMillis(951_782_400_123).hour_path(), "date=2000-02-29/hour=00");
+    }
+
+    #[test]
+    fn an_hour_begins_where_the_one_before_ends() {
+        for hour in [-1, 0, 477_758] {
+            let start = UnixMillis::of_hour(hour);
+            assert_eq!((start.hour(), UnixMillis(start.0 - 1).hour()), (hour, hour - 1));
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::model::{
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The rows of a block that were there when it was opened. They never change, whatever the
 /// writer appends, and stay readable after the file is gone.
@@ -27,6 +27,8 @@ pub struct Block {
     extras_end: usize,
     dictionary: Dictionary,
     columns: ColumnSet,
+    received: OnceLock<(i64, i64)>,
+    flow_times: OnceLock<Option<(i64, i64)>>,
 }
 
 /// Rows that follow one another with the same shape and origin.
@@ -97,6 +99,8 @@ impl Block {
             extras_end,
             dictionary,
             columns,
+            received: OnceLock::new(),
+            flow_times: OnceLock::new(),
         })
     }
 
@@ -230,6 +234,15 @@ impl Block {
     /// time the block was made where rows have none.
     #[must_use]
     pub fn received(&self) -> (i64, i64) {
+        *self.received.get_or_init(|| self.find_received())
+    }
+
+    /// Where the archive keeps what it found of the times of the block's flows.
+    pub(crate) const fn flow_times(&self) -> &OnceLock<Option<(i64, i64)>> {
+        &self.flow_times
+    }
+
+    fn find_received(&self) -> (i64, i64) {
         let mut range: Option<(i64, i64)> = None;
         for run in self.runs(0..self.rows) {
             let column = Column::CollectionTimeMilliseconds;

@@ -136,11 +136,32 @@ impl Ring {
         config: RingConfig,
         floors: NumberFloors,
     ) -> Result<(Arc<Self>, Recovery), RingError> {
+        let (ring, recovery) =
+            Self::open_telling(lock, config, floors, |_| Ok::<_, RingError>(()))?;
+        for lost in &recovery.lost {
+            ring.lose(lost.clone());
+        }
+        Ok((ring, recovery))
+    }
+
+    /// Opens the ring of a store as [`Ring::open`] does, and says what is lost before anything
+    /// that shows it is changed, so that a kill at any point forgets nothing. `tell` keeps it,
+    /// for good, and takes out what it was told before.
+    ///
+    /// # Errors
+    /// If the ring's directory cannot be used, or holds blocks of another version, or what is
+    /// lost cannot be kept.
+    pub fn open_telling<E: From<RingError>>(
+        lock: StoreLock,
+        config: RingConfig,
+        floors: NumberFloors,
+        tell: impl FnOnce(&mut Vec<LostRows>) -> Result<(), E>,
+    ) -> Result<(Arc<Self>, Recovery), E> {
         let directory = lock.store().ring_dir();
         fs::create_dir_all(&directory).map_err(RingError::io("make", &directory))?;
         let layout = Arc::new(Layout::new(config.block_format()));
         let boot_id = boot_id();
-        let (recovery, blocks) = recover::recover(lock.store(), boot_id)?;
+        let (recovery, blocks) = recover::recover(lock.store(), boot_id, tell)?;
         let preparer = Preparer::start(directory.clone(), Arc::clone(&layout))
             .map_err(RingError::io("start a thread for", &directory))?;
         let ring = Self {
@@ -163,7 +184,6 @@ impl Ring {
             if let Some((_, last)) = lost.blocks {
                 ring.state().numbers.raise(lost.shard, lost.lane, last + 1);
             }
-            ring.lose(lost.clone());
         }
         Ok((Arc::new(ring), recovery))
     }
@@ -420,19 +440,6 @@ impl State {
         let joined = self.lost.iter_mut().any(|before| before.join(&lost));
         if !joined {
             self.lost.push(lost);
-        }
-    }
-}
-
-impl LostRows {
-    fn of_block(block: &SealedBlock, reason: RingDrop) -> Self {
-        Self {
-            reason,
-            shard: block.id.shard,
-            lane: block.id.lane,
-            blocks: Some((block.id.number, block.id.number)),
-            rows: block.rows,
-            received: block.received,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What the ring could not keep, and why.
 
+use super::blocks::SealedBlock;
 use super::lane::Lane;
 use crate::telemetry::Reason;
 
@@ -61,6 +62,8 @@ pub struct LostRows {
     pub lane: Lane,
     /// The first and the last block that is gone with them; none if their block is still there.
     pub blocks: Option<(u64, u64)>,
+    /// The block that they were in, if its other rows are still there.
+    pub in_block: Option<u64>,
     /// How many. Of a damaged block it is not known, and 0.
     pub rows: u64,
     /// The times of receipt between which they lie, in milliseconds since 1970.
@@ -68,6 +71,19 @@ pub struct LostRows {
 }
 
 impl LostRows {
+    /// All rows of a block.
+    pub(super) fn of_block(block: &SealedBlock, reason: RingDrop) -> Self {
+        Self {
+            reason,
+            shard: block.id.shard,
+            lane: block.id.lane,
+            blocks: Some((block.id.number, block.id.number)),
+            in_block: None,
+            rows: block.rows,
+            received: block.received,
+        }
+    }
+
     /// Joins a loss to one just before it in the same lane, so that a long overrun is one gap.
     pub(super) fn join(&mut self, later: &Self) -> bool {
         let (Some((first, last)), Some((next, end))) = (self.blocks, later.blocks) else {
@@ -96,6 +112,7 @@ mod tests {
             shard: 1,
             lane: Lane::Ipv6,
             blocks: Some((number, number)),
+            in_block: None,
             rows,
             received: (10 * i64::try_from(number).unwrap(), 1_000),
         }

@@ -45,7 +45,8 @@
 //! # Running out of room
 //! Areas of a block are reserved before they are written, so that a full disk is an error and
 //! not a signal. Blocks together take at most [`RingConfig::size_max`], and beyond it by no more
-//! than what the blocks then open grow; what happens then is [`WhenFull`]. Every record that was
+//! than what the blocks then open grow and what is prepared for those that follow them, at most
+//! one file a lane of a shard; what happens then is [`WhenFull`]. Every record that was
 //! received is appended or counted under a [`RingDrop`], and every record that was appended and
 //! lost is a [`LostRows`], with the time it leaves a gap in.
 //!

@@ -11,6 +11,7 @@ use super::prepare::{NEW_SUFFIX, Prepared};
 use super::storage::{SEALED, STATE, WriteStorage};
 use super::store::{Store, files_in};
 use super::writer::BlockWriter;
+use crate::model::time::UnixMillis;
 use crate::model::{FlowBatch, Run};
 use std::ffi::OsString;
 use std::fs;
@@ -35,39 +36,47 @@ pub struct Recovery {
     pub damaged: Vec<PathBuf>,
 }
 
+/// A block file as it was found.
+struct Found {
+    id: BlockId,
+    path: PathBuf,
+    /// None if nothing in it can be read.
+    block: Option<Block>,
+    /// The rows that are what was appended.
+    trusted: Vec<Range<usize>>,
+}
+
 /// Seals all blocks that are there. The caller holds the store's lock.
-pub(super) fn recover(
+///
+/// What is lost is told first, and only then is anything changed that shows it: a start that is
+/// killed on the way leaves the next one to find the same.
+pub(super) fn recover<E: From<RingError>>(
     store: &Store,
     boot_id: [u8; 16],
-) -> Result<(Recovery, Vec<SealedBlock>), RingError> {
+    tell: impl FnOnce(&mut Vec<LostRows>) -> Result<(), E>,
+) -> Result<(Recovery, Vec<SealedBlock>), E> {
     for path in files_in(&store.ring_dir())? {
         if path.as_os_str().as_encoded_bytes().ends_with(NEW_SUFFIX.as_bytes()) {
             fs::remove_file(&path).map_err(RingError::io("remove", &path))?;
         }
     }
     let mut recovery = Recovery::default();
-    let mut blocks = Vec::new();
+    let mut found = Vec::new();
     for (id, path) in store.block_files()? {
-        let recovered = match open(&path, id) {
-            Err(RingError::DamagedBlock { .. }) => None,
-            result => Some(result?),
-        };
-        let Some(block) = recovered else {
-            let written = fs::metadata(&path).map_or(0, |metadata| metadata.mtime() * 1_000);
-            set_aside(&path)?;
-            recovery.lost.push(LostRows {
-                reason: RingDrop::Damaged,
-                shard: id.shard,
-                lane: id.lane,
-                blocks: Some((id.number, id.number)),
-                rows: 0,
-                // When the file last changed is all that is known of it.
-                received: (written, written),
-            });
-            recovery.damaged.push(path);
-            continue;
-        };
-        blocks.extend(recover_block(&block, &path, boot_id, &mut recovery.lost)?);
+        let one = Found::look(id, path, boot_id)?;
+        recovery.lost.extend(one.lost());
+        found.push(one);
+    }
+    tell(&mut recovery.lost)?;
+    let mut blocks = Vec::new();
+    for one in found {
+        match &one.block {
+            Some(block) => blocks.extend(one.recover(block, boot_id)?),
+            None => {
+                set_aside(&one.path)?;
+                recovery.damaged.push(one.path);
+            }
+        }
     }
     blocks.sort_by_key(|block| (block.received, block.id));
     recovery.blocks = blocks.len();
@@ -90,44 +99,75 @@ fn open(path: &Path, id: BlockId) -> Result<Block, RingError> {
     Err(RingError::DamagedBlock { path: path.to_owned(), what: "another block's head" })
 }
 
-/// Seals one block; none is left if it has no rows.
-fn recover_block(
-    block: &Block,
-    path: &Path,
-    boot_id: [u8; 16],
-    lost: &mut Vec<LostRows>,
-) -> Result<Option<SealedBlock>, RingError> {
-    // In the same boot the kernel has every page that the writer wrote, killed or not. Rows
-    // that name no shape are then our own bug, and are treated as torn.
-    let same_boot = boot_id != [0; 16] && block.head().boot_id == boot_id;
-    let trusted = match same_boot && block.check_ids().is_ok() {
-        true => std::iter::once(0..block.rows()).collect(),
-        false => trusted_rows(block),
-    };
-    let rows: usize = trusted.iter().map(Range::len).sum();
-    let all = rows == block.rows();
-    if !all {
-        lost.push(LostRows {
-            reason: RingDrop::Torn,
-            shard: block.id().shard,
-            lane: block.id().lane,
-            blocks: (rows == 0).then(|| (block.id().number, block.id().number)),
-            rows: (block.rows() - rows) as u64,
-            received: (block.hour() * 3_600_000, (block.hour() + 1) * 3_600_000),
+impl Found {
+    fn look(id: BlockId, path: PathBuf, boot_id: [u8; 16]) -> Result<Self, RingError> {
+        let block = match open(&path, id) {
+            Err(RingError::DamagedBlock { .. }) => None,
+            result => Some(result?),
+        };
+        let trusted = block.as_ref().map_or_else(Vec::new, |block| {
+            // In the same boot the kernel has every page that the writer wrote, killed or not.
+            // Rows that name no shape are then our own bug, and are treated as torn.
+            let same_boot = boot_id != [0; 16] && block.head().boot_id == boot_id;
+            match same_boot && block.check_ids().is_ok() {
+                true => std::iter::once(0..block.rows()).collect(),
+                false => trusted_rows(block),
+            }
         });
+        Ok(Self { id, path, block, trusted })
     }
-    if rows == 0 {
-        fs::remove_file(path).map_err(RingError::io("remove", path))?;
-        return Ok(None);
+
+    fn trusted_count(&self) -> usize {
+        self.trusted.iter().map(Range::len).sum()
     }
-    if !all {
-        let rescued = rescue(block, path, &trusted, boot_id)?;
-        return describe(&rescued, path).map(Some);
+
+    /// What is lost of it, if anything is.
+    fn lost(&self) -> Option<LostRows> {
+        let BlockId { shard, lane, number } = self.id;
+        let whole = LostRows {
+            reason: RingDrop::Damaged,
+            shard,
+            lane,
+            blocks: Some((number, number)),
+            in_block: None,
+            rows: 0,
+            received: (0, 0),
+        };
+        let Some(block) = &self.block else {
+            // When the file last changed is all that is known of it.
+            let written = fs::metadata(&self.path).map_or(0, |found| found.mtime() * 1_000);
+            return Some(LostRows { received: (written, written), ..whole });
+        };
+        let rows = self.trusted_count();
+        (rows < block.rows()).then(|| LostRows {
+            reason: RingDrop::Torn,
+            blocks: whole.blocks.filter(|_| rows == 0),
+            in_block: (rows > 0).then_some(number),
+            rows: (block.rows() - rows) as u64,
+            received: (
+                UnixMillis::of_hour(block.hour()).0,
+                UnixMillis::of_hour(block.hour().saturating_add(1)).0,
+            ),
+            ..whole
+        })
     }
-    if !block.is_sealed() {
-        seal(block, path)?;
+
+    /// Seals it; none is left if it has no rows.
+    fn recover(&self, block: &Block, boot_id: [u8; 16]) -> Result<Option<SealedBlock>, RingError> {
+        let (path, rows) = (&self.path, self.trusted_count());
+        if rows == 0 {
+            fs::remove_file(path).map_err(RingError::io("remove", path))?;
+            return Ok(None);
+        }
+        if rows < block.rows() {
+            let rescued = rescue(block, path, &self.trusted, boot_id)?;
+            return describe(&rescued, path).map(Some);
+        }
+        if !block.is_sealed() {
+            seal(block, path)?;
+        }
+        describe(block, path).map(Some)
     }
-    describe(block, path).map(Some)
 }
 
 /// Rows of stripes that hold and whose shapes and origins are there.

@@ -86,6 +86,7 @@ fn after_a_power_cut_only_whole_stripes_are_trusted() {
     assert_eq!(recovery.lost.len(), 1);
     let lost = &recovery.lost[0];
     assert_eq!((lost.reason, lost.rows, lost.blocks), (RingDrop::Torn, 58, None));
+    assert_eq!(lost.in_block, Some(id.number));
     assert_eq!(ring.drops().value(RingDrop::Torn), 58);
     assert_eq!(ring.take_lost(), recovery.lost);
     let mut expected = sent_records(&batch);
@@ -147,4 +148,50 @@ fn an_unreadable_block_is_put_aside() {
     assert_eq!(recovery.lost[0].blocks, Some((1, 1)));
     assert!(!blocks[1].1.exists() && !leftover.exists());
     assert!(copy.path().join("ring/0-ipv4-1.block.damaged").exists());
+}
+
+#[test]
+fn what_is_lost_is_told_before_anything_that_shows_it_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ring, _) = open(dir.path(), config());
+    let mut writer = ring.writer(0, NOW).unwrap();
+    // The first block is torn, the second unreadable, and of the third nothing holds.
+    writer.append(&v4_batch(&mut Source(16), 256 + 256 + 20, NOW.0));
+    let cut = copy_store(dir.path());
+    let blocks = Store::find(cut.path()).unwrap().block_files().unwrap();
+    let layout = Block::open(&blocks[0].1).unwrap().layout().clone();
+    for (_, path) in [&blocks[0], &blocks[2]] {
+        change_boot(path);
+        let area = layout.column(Column::CollectionTimeMilliseconds).unwrap();
+        change_byte(path, area.start + 8);
+    }
+    change_byte(&blocks[1].1, 20);
+    let contents = || {
+        let files = store::files_in(&cut.path().join("ring")).unwrap().into_iter();
+        files.map(|path| (fs::read(&path).unwrap(), path)).collect::<Vec<_>>()
+    };
+    let before = contents();
+    // It is killed as it tells: here, it cannot tell.
+    let (mut told, floors) = (Vec::new(), NumberFloors::default());
+    let killed = |lost: &mut Vec<LostRows>| {
+        told.clone_from(lost);
+        Err(RingError::Full { size: 0 })
+    };
+    let lock = StoreLock::acquire(cut.path()).unwrap();
+    Ring::open_telling(lock, config(), floors.clone(), killed).unwrap_err();
+    assert!(contents() == before);
+    let lost: Vec<_> = told.iter().map(|lost| (lost.reason, lost.in_block, lost.rows)).collect();
+    let expected =
+        [(RingDrop::Torn, Some(0), 32), (RingDrop::Damaged, None, 0), (RingDrop::Torn, None, 20)];
+    assert_eq!(lost, expected);
+    // The next start finds the same, and what was told it does not count again.
+    let again = |lost: &mut Vec<LostRows>| {
+        assert_eq!(*lost, told);
+        lost.clear();
+        Ok::<_, RingError>(())
+    };
+    let lock = StoreLock::acquire(cut.path()).unwrap();
+    let (ring, recovery) = Ring::open_telling(lock, config(), floors, again).unwrap();
+    assert_eq!((recovery.rows, ring.drops().value(RingDrop::Torn)), (224, 0));
+    assert_eq!(ring.take_lost(), []);
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub(crate) const HOUR: i64 = 477_758;
 
 /// The start of [`HOUR`].
-pub(crate) const NOW: UnixMillis = UnixMillis(HOUR * 3_600_000);
+pub(crate) const NOW: UnixMillis = UnixMillis::of_hour(HOUR);
 
 /// A source of numbers that a seed fixes (splitmix64).
 pub(crate) struct Source(pub(crate) u64);

@@ -8,7 +8,7 @@ use super::layout::BlockHead;
 use super::map::MappedWriter;
 use super::prepare::{NEW_SUFFIX, Prepared};
 use super::writer::BlockWriter;
-use crate::model::time::UnixMillis;
+use crate::model::time::{HOUR_MILLIS, UnixMillis};
 use crate::model::{Column, ColumnRef, ColumnSet, FlowBatch, Run};
 use crossbeam_channel::Receiver;
 use std::fs;
@@ -319,8 +319,6 @@ fn same_hour(batch: &FlowBatch, run: &Run, rows: Range<usize>, now: UnixMillis) 
     }
     Span { rows: rows.start..rows.start + count, received: (earliest, latest) }
 }
-
-const HOUR_MILLIS: i64 = 3_600_000;
 
 const fn reason_of(error: &RingError) -> RingDrop {
     match error {

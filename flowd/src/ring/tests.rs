@@ -146,7 +146,7 @@ fn a_block_never_spans_an_hour_of_receipt() {
 
     writer.tick(UnixMillis(NOW.0 + 3_599_999)).unwrap();
     assert_eq!(ring.sealed_blocks().len(), 1);
-    writer.tick(UnixMillis(NOW.0 + 3_600_000)).unwrap();
+    writer.tick(UnixMillis::of_hour(HOUR + 1)).unwrap();
     let sealed = ring.sealed_blocks();
     assert_eq!(sealed.len(), 2);
     assert_eq!(sealed[0].received, (NOW.0 - 30, NOW.0 - 1));
