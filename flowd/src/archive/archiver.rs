@@ -216,7 +216,8 @@ impl Archiver {
         let groups = groups(self.ring.sealed_blocks());
         let archived =
             groups.iter().try_for_each(|blocks| self.archive(blocks, &in_time).map(drop));
-        archived.and(self.record_losses())
+        let recorded = self.record_losses();
+        archived.and(recorded)
     }
 
     /// Archives what is due now, and says how many segments that made.
