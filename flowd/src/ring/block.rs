@@ -238,7 +238,8 @@ impl Block {
     }
 
     /// Where the archive keeps what it found of the times of the block's flows.
-    pub(crate) const fn flow_times(&self) -> &OnceLock<Option<(i64, i64)>> {
+    #[must_use]
+    pub const fn flow_times(&self) -> &OnceLock<Option<(i64, i64)>> {
         &self.flow_times
     }
 
