@@ -2,7 +2,7 @@
 
 use super::clock;
 use super::statistics::StoreStatistics;
-use crate::archive::{SegmentReader, StoreSnapshot, block_batch};
+use crate::archive::{SegmentReader, StoreSnapshot, block_batch, block_time_range};
 use crate::model::time::UnixMillis;
 use crate::model::{ObservationDomainId, RecordType};
 use crate::query::{
@@ -81,7 +81,7 @@ impl Source for StoreSource {
 
     fn part_time_range(&self, part: usize) -> Option<(i64, i64)> {
         match &self.parts[part] {
-            Part::Block(_) => None,
+            Part::Block(block) => block_time_range(block),
             Part::RowGroup(segment, group) => segment.row_group_time_range(*group),
         }
     }
@@ -101,7 +101,7 @@ impl Source for StoreSource {
 /// What the store knows to be missing: its own gaps, and what exporters sent that never arrived.
 fn coverage(store: &Path, snapshot: &StoreSnapshot) -> Result<Coverage> {
     let (statistics, _) = StoreStatistics::of_store(store);
-    let losses = statistics.collect.exporters.iter().map(|exporter| ExporterLoss {
+    let losses = statistics.collect.all_exporters().map(|exporter| ExporterLoss {
         address: exporter.address,
         domain: ObservationDomainId(exporter.domain),
         sequence_missing: exporter.messages_lost,

@@ -65,7 +65,7 @@ pub fn read(store: &Path) -> Result<Info> {
         kernel_drops: statistics.collect.kernel_drops,
         drops: drops(&statistics),
         damage: damage(&snapshot),
-        exporters: statistics.collect.exporters,
+        exporters: statistics.collect.all_exporters().cloned().collect(),
     })
 }
 

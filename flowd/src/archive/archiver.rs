@@ -60,6 +60,9 @@ impl ArchiveConfig {
     }
 }
 
+/// What a segment is called that the manifest does not list.
+const UNLISTED_EXTENSION: &str = "unlisted";
+
 /// What the archiver has done since it began.
 #[derive(Debug, Default)]
 pub struct ArchiveCounters {
@@ -147,9 +150,14 @@ impl Archiver {
         let listed: BTreeSet<_> =
             manifest.segments().map(|segment| archive_dir.join(&segment.path)).collect();
         for path in segment_files(&archive_dir)? {
-            // Whoever reads all files by a pattern would find its records twice.
-            if !listed.contains(&path) {
+            // Whoever reads all files by a pattern would find its records twice. It is kept
+            // under another name: should the manifest be an old copy, it has the only ones.
+            if path.extension().is_none_or(|extension| extension != "parquet") {
                 remove_if_there(&path)?;
+            } else if !listed.contains(&path) {
+                let aside = path.with_extension(UNLISTED_EXTENSION);
+                fs::rename(&path, &aside).map_err(ArchiveError::io("rename", &path))?;
+                tracing::warn!(file = %aside.display(), "a segment that the manifest does not list");
             }
         }
         if !Manifest::exists(&archive_dir) {
@@ -440,7 +448,7 @@ pub(super) fn groups(blocks: Vec<SealedBlock>) -> Vec<Vec<SealedBlock>> {
 
 /// The segments in an archive's directories, and what is left of segments that were being
 /// written.
-fn segment_files(archive_dir: &Path) -> Result<Vec<PathBuf>, ArchiveError> {
+pub(super) fn segment_files(archive_dir: &Path) -> Result<Vec<PathBuf>, ArchiveError> {
     let mut files = Vec::new();
     for root in [RecordType::Flow, RecordType::Options, RecordType::Counters] {
         let root = match root {

@@ -7,6 +7,7 @@
 //! order would need a second look: blocks that are archived and unlinked between the two
 //! would be in neither, and where they were their lane's last, no gap would show it.
 
+use super::archiver::segment_files;
 use super::error::ArchiveError;
 use super::manifest::{LossEntry, Manifest};
 use super::segment::SegmentReader;
@@ -69,6 +70,10 @@ impl StoreSnapshot {
         let (blocks, unreadable) = open_blocks(store)?;
         let archive_dir = store.archive_dir();
         let manifest = Manifest::load(&archive_dir)?;
+        // A writer makes the manifest before its first segment.
+        if !Manifest::exists(&archive_dir) && !segment_files(&archive_dir)?.is_empty() {
+            return Err(ArchiveError::MissingManifest(archive_dir));
+        }
         let gaps = gaps(&manifest, blocks.iter().map(|block| block.id()));
         let uncovered = |block: &Arc<Block>| !manifest.covers(block.id()) && block.rows() > 0;
         let segments = manifest.segments().cloned();

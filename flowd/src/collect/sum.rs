@@ -7,6 +7,11 @@ use std::collections::BTreeMap;
 const NOT_KEPT: &str = "notKept";
 
 impl Statistics {
+    /// Each exporter, and in the end those that gave way to others, as one.
+    pub fn all_exporters(&self) -> impl Iterator<Item = &ExporterStatistics> {
+        self.exporters.iter().chain(&self.other_exporters)
+    }
+
     /// Adds the counters of a later run. What waited at the end of the earlier one is dropped.
     pub fn add(&mut self, later: &Self) {
         let Self {

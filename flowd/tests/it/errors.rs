@@ -74,6 +74,23 @@ fn what_is_no_store_is_named() {
 }
 
 #[test]
+fn an_archive_without_its_manifest_is_no_empty_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let store_path = store.to_str().unwrap();
+    run(&["replay", &test_pcap("demo-traffic.pcap"), "--store", store_path]).ok();
+    fs::remove_file(store.join("archive/manifest.jsonl")).unwrap();
+    let listen = format!("udp://127.0.0.1:{}", free_port());
+    for command in [
+        &["query", "--store", store_path][..],
+        &["store", "info", "--store", store_path],
+        &["collect", "--listen", &listen, "--store", store_path],
+    ] {
+        assert_one_line(&run(command), &["manifest.jsonl"]);
+    }
+}
+
+#[test]
 fn a_bad_filter_shows_the_place_and_the_nearest_word() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
