@@ -140,5 +140,6 @@ pub(super) fn damage(snapshot: &StoreSnapshot) -> Vec<String> {
             gap.lane.name()
         )
     });
-    unreadable.chain(missing).collect()
+    let damaged = snapshot.damaged.iter().map(ToString::to_string);
+    unreadable.chain(damaged).chain(missing).collect()
 }

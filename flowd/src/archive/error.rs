@@ -51,7 +51,7 @@ pub enum ArchiveError {
         source: parquet::errors::ParquetError,
     },
     /// A segment has fewer row groups or rows, or a column of another type, than it should.
-    #[error("segment {} is not what the manifest says ({what}): `flowd store verify` lists what is lost", path.display())]
+    #[error("segment {} is not what the manifest says ({what}): restore it from a copy", path.display())]
     DamagedSegment {
         /// The segment.
         path: PathBuf,

@@ -9,7 +9,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -40,6 +40,17 @@ impl SegmentReader {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Is its file there, and as long as the manifest says? What lies within is seen when it is
+    /// read.
+    pub(super) fn check(&self) -> Result<(), ArchiveError> {
+        let file = fs::metadata(&self.path).map_err(ArchiveError::io("read", &self.path))?;
+        if file.len() != self.entry.bytes {
+            let what = "its file is longer or shorter";
+            return Err(ArchiveError::DamagedSegment { path: self.path.clone(), what });
+        }
+        Ok(())
     }
 
     /// How many row groups it has.

@@ -34,6 +34,8 @@ pub struct StoreSnapshot {
     pub losses: Vec<LossEntry>,
     /// Block files that cannot be read.
     pub unreadable: Vec<RingError>,
+    /// Segments that are gone or cut; they are not among `segments`.
+    pub damaged: Vec<ArchiveError>,
 }
 
 /// Blocks of a lane that are missing.
@@ -76,13 +78,21 @@ impl StoreSnapshot {
         }
         let gaps = gaps(&manifest, blocks.iter().map(|block| block.id()));
         let uncovered = |block: &Arc<Block>| !manifest.covers(block.id()) && block.rows() > 0;
-        let segments = manifest.segments().cloned();
+        let (mut segments, mut damaged) = (Vec::new(), Vec::new());
+        for entry in manifest.segments().cloned() {
+            let segment = SegmentReader::new(&archive_dir, entry);
+            match segment.check() {
+                Ok(()) => segments.push(segment),
+                Err(error) => damaged.push(error),
+            }
+        }
         Ok(Self {
             blocks: blocks.into_iter().filter(uncovered).collect(),
             gaps,
             losses: manifest.losses().cloned().collect(),
             unreadable,
-            segments: segments.map(|entry| SegmentReader::new(&archive_dir, entry)).collect(),
+            damaged,
+            segments,
         })
     }
 

@@ -170,6 +170,36 @@ fn what_cannot_be_read_is_told_with_every_answer() {
 }
 
 #[test]
+fn a_segment_that_is_cut_leaves_the_others_and_a_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    for name in ["demo-traffic.pcap", "icmp.pcap"] {
+        run(&["replay", &test_pcap(name), "--store", store.to_str().unwrap()]).ok();
+    }
+    let small = replayed(&test_pcap("icmp.pcap")).len() as u64;
+    let listed = std::fs::read_to_string(store.join("archive/manifest.jsonl")).unwrap();
+    let first = listed.lines().find(|line| line.contains("00000000.parquet")).unwrap();
+    let first: Value = serde_json::from_str(first).unwrap();
+    let path = store.join("archive").join(find_text(&first, ".parquet").unwrap());
+    let octets = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &octets[..octets.len() / 2]).unwrap();
+
+    assert_eq!(summary(&store)["deltaFlowCount"], small);
+    let ended = run(&["query", "--store", store.to_str().unwrap(), "--summary"]).ok();
+    assert!(ended.stderr.contains("damage") && ended.stderr.contains("00000000"), "{ended:?}");
+    assert_eq!(info(&store)["flowRecords"], small);
+}
+
+/// The first string in a JSON value that has this ending.
+fn find_text<'a>(value: &'a Value, ending: &str) -> Option<&'a str> {
+    match value {
+        Value::String(text) if text.ends_with(ending) => Some(text),
+        Value::Object(fields) => fields.values().find_map(|field| find_text(field, ending)),
+        _ => None,
+    }
+}
+
+#[test]
 fn the_store_can_be_moved() {
     let folder = tempfile::tempdir().unwrap();
     let (here, there) = (folder.path().join("here"), folder.path().join("there"));
