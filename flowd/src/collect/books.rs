@@ -170,7 +170,7 @@ pub struct ExporterStatistics {
     pub address: IpAddr,
     /// Its Observation Domain.
     pub domain: u32,
-    /// The protocol it speaks: [`Protocol::name`].
+    /// The protocol it speaks: [`Protocol::name`](crate::model::Protocol::name).
     pub protocol: String,
     /// Messages received from it.
     pub messages: u64,
