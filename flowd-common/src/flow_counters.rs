@@ -85,6 +85,9 @@ pub struct FirstPacket {
 
 const _: () = assert!(size_of::<FirstPacket>() == 20 && align_of::<FirstPacket>() == 4);
 
+const TCP_SYN: u16 = 0x002;
+const TCP_ACK: u16 = 0x010;
+
 impl FirstPacket {
     /// The link named a source MAC.
     pub const HAS_SOURCE_MAC: u8 = 1;
@@ -92,6 +95,8 @@ impl FirstPacket {
     pub const HAS_DESTINATION_MAC: u8 = 2;
     /// The frame was tagged.
     pub const HAS_VLAN: u8 = 4;
+    /// It is a TCP SYN without ACK: it opens a connection.
+    pub const OPENS_CONNECTION: u8 = 8;
 
     /// What this packet would fix if it were a flow's first.
     #[must_use]
@@ -113,10 +118,13 @@ impl FirstPacket {
             first.vlan_id = vlan_id;
             first.present |= Self::HAS_VLAN;
         }
+        if packet.tcp_control_bits & (TCP_SYN | TCP_ACK) == TCP_SYN {
+            first.present |= Self::OPENS_CONNECTION;
+        }
         first
     }
 
-    /// Does the packet fix this field? `field` is one of the `HAS_` constants.
+    /// Does the packet fix this field, or is it of this kind? `field` is one of the constants.
     #[must_use]
     pub const fn has(&self, field: u8) -> bool {
         self.present & field != 0

@@ -1,9 +1,10 @@
 //! Flow keys: what makes packets one flow. One form for each address family.
 
-use crate::packet::Transport;
+use crate::packet::{Addresses, Transport};
+use core::hash::{Hash, Hasher};
 
 /// Where a flow passed the observation point, as a key holds it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(transparent)]
 pub struct Direction(pub u8);
 
@@ -14,6 +15,28 @@ impl Direction {
     pub const EGRESS: Self = Self(1);
     /// The observation point does not tell, as in a capture file.
     pub const NONE: Self = Self(0xff);
+}
+
+/// Where packets are seen: an interface, and which way they pass it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(C)]
+pub struct ObservationPoint {
+    /// Interface, numbered across network namespaces.
+    pub interface: u32,
+    /// Which way.
+    pub direction: Direction,
+    /// Always zero.
+    pub padding: [u8; 3],
+}
+
+const _: () = assert!(size_of::<ObservationPoint>() == 8 && align_of::<ObservationPoint>() == 4);
+
+impl ObservationPoint {
+    /// One direction of an interface.
+    #[must_use]
+    pub const fn new(interface: u32, direction: Direction) -> Self {
+        Self { interface, direction, padding: [0; 3] }
+    }
 }
 
 /// What the ports of a key mean. A flow of port 0 differs from a flow without ports.
@@ -92,3 +115,150 @@ pub struct FlowKeyV6 {
 
 const _: () = assert!(size_of::<FlowKeyV4>() == 20 && align_of::<FlowKeyV4>() == 4);
 const _: () = assert!(size_of::<FlowKeyV6>() == 44 && align_of::<FlowKeyV6>() == 4);
+
+impl FlowKeyV4 {
+    /// The key of a packet between these addresses.
+    #[inline]
+    #[must_use]
+    pub const fn new(
+        point: ObservationPoint,
+        [source_address, destination_address]: [[u8; 4]; 2],
+        protocol: u8,
+        transport: Transport,
+    ) -> Self {
+        let (transport_kind, source_port, destination_port) = transport.to_key();
+        Self {
+            source_address,
+            destination_address,
+            interface: point.interface,
+            source_port,
+            destination_port,
+            protocol,
+            direction: point.direction,
+            transport_kind,
+            padding: 0,
+        }
+    }
+}
+
+impl FlowKeyV6 {
+    /// The key of a packet between these addresses.
+    #[inline]
+    #[must_use]
+    pub const fn new(
+        point: ObservationPoint,
+        [source_address, destination_address]: [[u8; 16]; 2],
+        protocol: u8,
+        transport: Transport,
+    ) -> Self {
+        let (transport_kind, source_port, destination_port) = transport.to_key();
+        Self {
+            source_address,
+            destination_address,
+            interface: point.interface,
+            source_port,
+            destination_port,
+            protocol,
+            direction: point.direction,
+            transport_kind,
+            padding: 0,
+        }
+    }
+}
+
+/// The key of a flow of either address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowKey {
+    /// Of IPv4.
+    V4(FlowKeyV4),
+    /// Of IPv6.
+    V6(FlowKeyV6),
+}
+
+impl FlowKey {
+    /// The key of a packet between these addresses.
+    #[inline]
+    #[must_use]
+    pub const fn new(
+        point: ObservationPoint,
+        addresses: Addresses,
+        protocol: u8,
+        transport: Transport,
+    ) -> Self {
+        match addresses {
+            Addresses::V4 { source, destination } => {
+                Self::V4(FlowKeyV4::new(point, [source, destination], protocol, transport))
+            }
+            Addresses::V6 { source, destination } => {
+                Self::V6(FlowKeyV6::new(point, [source, destination], protocol, transport))
+            }
+        }
+    }
+
+    /// The protocol above IP.
+    #[must_use]
+    pub const fn protocol(&self) -> u8 {
+        match self {
+            Self::V4(key) => key.protocol,
+            Self::V6(key) => key.protocol,
+        }
+    }
+
+    /// Where the flow was seen.
+    #[must_use]
+    pub const fn point(&self) -> ObservationPoint {
+        match self {
+            Self::V4(key) => ObservationPoint::new(key.interface, key.direction),
+            Self::V6(key) => ObservationPoint::new(key.interface, key.direction),
+        }
+    }
+}
+
+/// Few wide writes instead of one for each field: this runs for every packet.
+impl Hash for FlowKey {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match *self {
+            Self::V4(FlowKeyV4 {
+                source_address,
+                destination_address,
+                interface,
+                source_port,
+                destination_port,
+                protocol,
+                direction,
+                transport_kind,
+                padding: _,
+            }) => {
+                let source = u64::from(u32::from_ne_bytes(source_address));
+                state.write_u64(source << 32 | u64::from(u32::from_ne_bytes(destination_address)));
+                state.write_u64(ports_and_interface(source_port, destination_port, interface));
+                state.write_u32(kinds(protocol, direction, transport_kind.0));
+            }
+            Self::V6(FlowKeyV6 {
+                source_address,
+                destination_address,
+                interface,
+                source_port,
+                destination_port,
+                protocol,
+                direction,
+                transport_kind,
+                padding: _,
+            }) => {
+                state.write_u128(u128::from_ne_bytes(source_address));
+                state.write_u128(u128::from_ne_bytes(destination_address));
+                state.write_u64(ports_and_interface(source_port, destination_port, interface));
+                state.write_u32(kinds(protocol, direction, transport_kind.0));
+            }
+        }
+    }
+}
+
+const fn ports_and_interface(source_port: u16, destination_port: u16, interface: u32) -> u64 {
+    (source_port as u64) << 48 | (destination_port as u64) << 32 | interface as u64
+}
+
+const fn kinds(protocol: u8, direction: Direction, transport_kind: u8) -> u32 {
+    u32::from_ne_bytes([protocol, direction.0, transport_kind, 0])
+}

@@ -4,24 +4,10 @@
 //! flows there are is not known before, so that no array can stand for them.
 
 use flowd_common::limits::KERNEL_FLOW_COUNT_MAX;
-use flowd_common::{DropReason, FirstPacket, FlowCounters, FlowKeyV4, FlowKeyV6};
+use flowd_common::{DropReason, FlowEntry, FlowKeyV4, FlowKeyV6};
 
 /// Generations: user space drains one while the programs fill the other.
 pub(crate) const GENERATION_COUNT: usize = 2;
-
-/// What a flow's entry holds.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub(crate) struct FlowValue {
-    /// What is counted.
-    pub(crate) counters: FlowCounters,
-    /// What the first packet fixed.
-    pub(crate) first: FirstPacket,
-    /// Always zero.
-    pub(crate) padding: [u8; 4],
-}
-
-const _: () = assert!(size_of::<FlowValue>() == 64);
 
 /// Octets that the kernel adds to each entry of a preallocated hash map: links, hash and the
 /// rounding of key and value to eight.
@@ -29,7 +15,7 @@ const ENTRY_OVERHEAD: usize = 48;
 
 /// Octets of the flow maps of one family, both generations.
 const fn flow_maps_size(key_size: usize) -> usize {
-    let entry_size = key_size.next_multiple_of(8) + size_of::<FlowValue>() + ENTRY_OVERHEAD;
+    let entry_size = key_size.next_multiple_of(8) + size_of::<FlowEntry>() + ENTRY_OVERHEAD;
     GENERATION_COUNT * KERNEL_FLOW_COUNT_MAX as usize * entry_size
 }
 

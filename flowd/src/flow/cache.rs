@@ -6,11 +6,11 @@
 
 use super::books::{Books, Volume};
 use super::expiry::Wheel;
-use super::key::FlowKey;
+
 use super::meter::MeterConfig;
 use super::record::{PROTOCOL_TCP, flow_record};
 use crate::model::{FlowEndReason, FlowRecord, TcpControlBits};
-use flowd_common::{FirstPacket, FlowCounters};
+use flowd_common::{FirstPacket, FlowCounters, FlowKey};
 use hashbrown::{DefaultHashBuilder, HashTable};
 use std::hash::BuildHasher;
 

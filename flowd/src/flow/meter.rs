@@ -3,11 +3,11 @@
 use super::books::{Books, Volume};
 use super::cache::{FlowCache, Sink};
 use super::fragments::{FRAGMENT_COUNT_MAX, Fragments};
-use super::key::FlowKey;
+
 use crate::model::{FlowRecord, time::UnixMillis};
 use crate::probe::CapturedPacket;
 use flowd_common::packet::{self, Captured, Fragment, Packet, Transport};
-use flowd_common::{FirstPacket, FlowCounters};
+use flowd_common::{Direction, FirstPacket, FlowCounters, FlowKey, ObservationPoint};
 
 /// How a [`Meter`] ends flows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +98,8 @@ impl Meter {
             Some(fragment) => self.resolve(packet.interface, &parsed, fragment, now_nanos),
             None => (parsed.protocol, parsed.transport),
         };
-        let key = FlowKey::new(packet.interface, parsed.addresses, protocol, transport);
+        let point = ObservationPoint::new(packet.interface, Direction::NONE);
+        let key = FlowKey::new(point, parsed.addresses, protocol, transport);
         let delta = FlowCounters::of_packet(&parsed, packet.time_nanos);
         self.books.accounted.add(Volume { packets: delta.packets, octets: delta.octets });
         let mut sink = Sink { records: out, books: &mut self.books };

@@ -13,7 +13,6 @@ mod books;
 mod cache;
 mod expiry;
 mod fragments;
-mod key;
 mod meter;
 mod record;
 

@@ -1,10 +1,9 @@
 //! record: what the cache holds of a flow -> its flow record.
 
-use super::key::FlowKey;
 use crate::model::{
     Column, ColumnSet, FlowEndReason, FlowRecord, TcpControlBits, time::UnixMillis,
 };
-use flowd_common::{FirstPacket, FlowCounters, TransportKind};
+use flowd_common::{FirstPacket, FlowCounters, FlowKey, TransportKind};
 
 /// IANA number of TCP.
 pub(super) const PROTOCOL_TCP: u8 = 6;
