@@ -3,7 +3,9 @@
 use crate::model::{
     Column, ColumnSet, FlowEndReason, FlowRecord, TcpControlBits, time::UnixMillis,
 };
-use flowd_common::{FirstPacket, FlowCounters, FlowKey, TransportKind};
+use flowd_common::{
+    Direction, FirstPacket, FlowCounters, FlowKey, ObservationPoint, TransportKind,
+};
 
 /// IANA number of TCP.
 pub(super) const PROTOCOL_TCP: u8 = 6;
@@ -22,8 +24,8 @@ const ALWAYS: [Column; 9] = [
 ];
 
 /// Makes the record of a flow that ended. A column is there if it was measured: no ports where
-/// there were none, no VLAN where no tag was, and nothing of interfaces or direction, of which
-/// a capture knows nothing.
+/// there were none, no VLAN where no tag was, and no interface where no direction is known, as in
+/// a capture file.
 pub(super) fn flow_record(
     key: &FlowKey,
     counters: &FlowCounters,
@@ -52,6 +54,7 @@ pub(super) fn flow_record(
         ..FlowRecord::default()
     };
     set_key(&mut record, key);
+    set_point(&mut record, key.point());
     if key.protocol() == PROTOCOL_TCP {
         record.tcp_control_bits = tcp_control_bits & TcpControlBits::MASK;
         record.present.insert(Column::TcpControlBits);
@@ -60,19 +63,32 @@ pub(super) fn flow_record(
     record
 }
 
+/// The interface by which the flow came or went, and which of both it did; nothing of either
+/// where the observation point does not tell.
+fn set_point(record: &mut FlowRecord, point: ObservationPoint) {
+    (record.ingress_interface, record.egress_interface) = match point.direction {
+        Direction::INGRESS => (point.interface, 0),
+        Direction::EGRESS => (0, point.interface),
+        _ => return,
+    };
+    record.flow_direction = point.direction.0;
+    record.present.insert(Column::IngressInterface);
+    record.present.insert(Column::EgressInterface);
+    record.present.insert(Column::FlowDirection);
+}
+
 fn set_key(record: &mut FlowRecord, key: &FlowKey) {
+    record.protocol_identifier = key.protocol();
     let (ports, icmp) = match *key {
         FlowKey::V4(key) => {
             record.set_source_address(key.source_address.into());
             record.set_destination_address(key.destination_address.into());
-            record.protocol_identifier = key.protocol;
             let ports = (key.transport_kind, key.source_port, key.destination_port);
             (ports, Column::IcmpTypeCodeIpv4)
         }
         FlowKey::V6(key) => {
             record.set_source_address(key.source_address.into());
             record.set_destination_address(key.destination_address.into());
-            record.protocol_identifier = key.protocol;
             record.present.insert(Column::FlowLabelIpv6);
             let ports = (key.transport_kind, key.source_port, key.destination_port);
             (ports, Column::IcmpTypeCodeIpv6)
