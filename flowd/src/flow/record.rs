@@ -3,9 +3,7 @@
 use crate::model::{
     Column, ColumnSet, FlowEndReason, FlowRecord, TcpControlBits, time::UnixMillis,
 };
-use flowd_common::{
-    Direction, FirstPacket, FlowCounters, FlowKey, ObservationPoint, TransportKind,
-};
+use flowd_common::{FirstPacket, FlowCounters, FlowKey, TransportKind};
 
 /// IANA number of TCP.
 pub(super) const PROTOCOL_TCP: u8 = 6;
@@ -54,27 +52,13 @@ pub(super) fn flow_record(
         ..FlowRecord::default()
     };
     set_key(&mut record, key);
-    set_point(&mut record, key.point());
+    record.set_point(key.point());
     if key.protocol() == PROTOCOL_TCP {
         record.tcp_control_bits = tcp_control_bits & TcpControlBits::MASK;
         record.present.insert(Column::TcpControlBits);
     }
     set_first(&mut record, first);
     record
-}
-
-/// The interface by which the flow came or went, and which of both it did; nothing of either
-/// where the observation point does not tell.
-fn set_point(record: &mut FlowRecord, point: ObservationPoint) {
-    (record.ingress_interface, record.egress_interface) = match point.direction {
-        Direction::INGRESS => (point.interface, 0),
-        Direction::EGRESS => (0, point.interface),
-        _ => return,
-    };
-    record.flow_direction = point.direction.0;
-    record.present.insert(Column::IngressInterface);
-    record.present.insert(Column::EgressInterface);
-    record.present.insert(Column::FlowDirection);
 }
 
 fn set_key(record: &mut FlowRecord, key: &FlowKey) {

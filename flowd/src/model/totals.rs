@@ -1,5 +1,6 @@
 //! Sums: packets and octets, records of them, and both by observation point.
 
+use super::{Column, FlowRecord, Value};
 use flowd_common::ObservationPoint;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -43,6 +44,20 @@ impl Totals {
     pub const fn of_one(volume: Volume) -> Self {
         let Volume { packets, octets } = volume;
         Self { records: 1, packets, octets }
+    }
+
+    /// One record and what it tells of, in its forward direction.
+    #[must_use]
+    pub fn of(record: &FlowRecord) -> Self {
+        let number = |column| match record.value(column) {
+            Some(Value::Unsigned(number)) => number,
+            _ => 0,
+        };
+        Self {
+            records: 1,
+            packets: number(Column::PacketDeltaCount),
+            octets: number(Column::OctetDeltaCount),
+        }
     }
 
     /// What the records tell of.
