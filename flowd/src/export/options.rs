@@ -16,8 +16,8 @@ use std::num::NonZeroU32;
 const NAME_SIZE: usize = 16;
 /// Octets of an `interfaceDescription`.
 const DESCRIPTION_SIZE: usize = 64;
-/// Octets of a scope and a name record.
-const NAMES_SIZE: usize = 4 + NAME_SIZE + DESCRIPTION_SIZE;
+/// Octets of a scope, the interface's number and its texts.
+const NAMES_SIZE: usize = 4 + 4 + NAME_SIZE + DESCRIPTION_SIZE;
 /// Octets of a scope, a direction and eight counters.
 const LEDGER_SIZE: usize = 4 + 1 + 8 * 8;
 /// Octets of a scope, an interval and an algorithm.
@@ -217,6 +217,7 @@ impl Names {
         let Self { interface, name, description } = self;
         encoder.data(id, NAMES_SIZE, |writer| {
             writer.u32(*interface);
+            writer.u32(*interface);
             writer.bytes(name);
             writer.bytes(description);
         })
@@ -261,7 +262,13 @@ fn templates() -> [OptionsTemplateRecord; 3] {
     let counters = [85, 86, 163, 164, 165, 166, 167, 168];
     let counters = counters.map(|id| field(0, id, 8));
     let ledger = [field(0, 61, 1)].into_iter().chain(counters).collect();
-    let names = vec![field(0, 82, width(NAME_SIZE)), field(0, 83, width(DESCRIPTION_SIZE))];
+    // nfcapd does not look at scopes: to it 10 is whose name it is, and all names would be those
+    // of interface 0 without it.
+    let names = vec![
+        field(0, 10, 4),
+        field(0, 82, width(NAME_SIZE)),
+        field(0, 83, width(DESCRIPTION_SIZE)),
+    ];
     [
         template(scope(SCOPE_SYSTEM), vec![field(0, 34, 4), field(0, 35, 1)]),
         template(scope(SCOPE_INTERFACE), names),

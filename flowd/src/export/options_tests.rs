@@ -14,7 +14,7 @@ use std::num::NonZeroU32;
 const SAMPLING_ID: u16 = 256;
 const NAMES_ID: u16 = 257;
 const LEDGER_ID: u16 = 258;
-const NAMES_SIZE: usize = 84;
+const NAMES_SIZE: usize = 88;
 const LEDGER_SIZE: usize = 69;
 
 fn interface(number: u32) -> InterfaceOptions {
@@ -60,7 +60,8 @@ fn names(messages: &[Received]) -> BTreeMap<u32, (String, String)> {
         .iter()
         .map(|record| {
             let interface = u32::from_be_bytes(record[..4].try_into().unwrap());
-            (interface, (text(&record[4..20]), text(&record[20..])))
+            assert_eq!(record[4..8], record[..4]);
+            (interface, (text(&record[8..24]), text(&record[24..])))
         })
         .collect();
     assert_eq!(names.len(), count, "each interface once");
@@ -98,7 +99,7 @@ fn names_and_ledgers_go_out_with_the_first_templates() {
         template.fields().map(|field| (field.id, field.length)).collect()
     };
     assert_eq!(fields(SAMPLING_ID), [(1, 4), (34, 4), (35, 1)]);
-    assert_eq!(fields(NAMES_ID), [(2, 4), (82, 16), (83, 64)]);
+    assert_eq!(fields(NAMES_ID), [(2, 4), (10, 4), (82, 16), (83, 64)]);
     let counters = [85, 86, 163, 164, 165, 166, 167, 168].map(|id| (id, 8));
     assert_eq!(fields(LEDGER_ID), [&[(2, 4), (61, 1)][..], &counters].concat());
     let names = names(&messages);
