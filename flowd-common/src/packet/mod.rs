@@ -81,7 +81,7 @@ impl PacketBytes for Captured<'_> {
 }
 
 /// Source and destination address, in network order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Addresses {
     /// Of an IPv4 packet.
     V4 {
