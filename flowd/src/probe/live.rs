@@ -163,12 +163,17 @@ impl LiveHandle {
         until_nanos: i64,
         observe: &mut dyn FnMut(&CapturedPacket<'_>),
     ) -> Result<(), String> {
+        let mut trouble = None;
         loop {
             let packet = match self.capture.next_packet() {
                 Ok(packet) => packet,
-                Err(Error::TimeoutExpired | Error::NoMorePackets) => return Ok(()),
-                Err(Error::PcapError(words)) => return Err(words),
-                Err(error) => return Err(error.to_string()),
+                Err(Error::TimeoutExpired | Error::NoMorePackets) => break,
+                // What happened to the interface is told first, what came before it after.
+                Err(error) if trouble.is_none() => {
+                    trouble = Some(error);
+                    continue;
+                }
+                Err(_) => break,
             };
             // With this precision the field of microseconds holds nanoseconds.
             let time = packet.header.ts;
@@ -181,8 +186,13 @@ impl LiveHandle {
                 data: packet.data,
             });
             if time_nanos >= until_nanos {
-                return Ok(());
+                break;
             }
+        }
+        match trouble {
+            Some(Error::PcapError(words)) if !self.is_leaving => Err(words),
+            Some(error) if !self.is_leaving => Err(error.to_string()),
+            _ => Ok(()),
         }
     }
 

@@ -9,12 +9,14 @@
 //! ```
 
 pub mod capture;
+mod datapath;
 mod links;
 mod live;
 #[cfg(test)]
 mod test_namespace;
 
 pub use capture::{CaptureError, CaptureFile, CapturedPacket, Damage, Packets};
+pub use datapath::{Attachment, Datapath, DatapathConfig, Harvest, HookChoice, ProbeError};
 pub use flowd_common::packet::LinkType;
 pub use links::{Link, LinkCounters, LinkError, LinkEvent, LinkMonitor};
 pub use live::{LiveCapture, LiveError, LiveHandle};
