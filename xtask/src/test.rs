@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every check and test, step by step. CI runs this and nothing else.
 
-use crate::{codegen_ie, demo, packages, pcaps, steps, tidy};
+use crate::{codegen_ie, demo, ebpf, packages, pcaps, steps, tidy};
 use anyhow::{Context, Result, bail};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ const STEPS: &[Step] = &[
     Step { name: "tidy", work: tidy::run },
     Step { name: "elements", work: || codegen_ie::run(true) },
     Step { name: "pcaps", work: || pcaps::run(true) },
+    Step { name: "ebpf", work: ebpf::check },
     Step { name: "clippy", work: clippy },
     Step { name: "test", work: test },
     Step { name: "loom", work: loom },
