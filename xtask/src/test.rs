@@ -20,7 +20,7 @@ const STEPS: &[Step] = &[
     Step { name: "test", work: test },
     Step { name: "loom", work: loom },
     Step { name: "doc", work: doc },
-    Step { name: "demo", work: demo::run },
+    Step { name: "demo", work: demo },
 ];
 
 /// Runs the steps, or those whose name contains `only`.
@@ -70,9 +70,20 @@ fn clippy() -> Result<()> {
 
 /// `--all-targets` compiles the benches too, and runs each once.
 fn test() -> Result<()> {
-    // Whole-program tests of one crate start the programs of another.
-    cargo(&["build", "--workspace", "--bins"])?;
+    build()?;
     cargo(&["test", "--workspace", "--no-fail-fast"])
+}
+
+/// Programs and tests at once: whole-program tests of one crate start the programs of another.
+/// Building the programs alone would resolve features of shared dependencies without those that
+/// tests ask for, and compile parquet and all above it a second time.
+fn build() -> Result<()> {
+    cargo(&["build", "--workspace", "--bins", "--tests"])
+}
+
+fn demo() -> Result<()> {
+    build()?;
+    demo::play()
 }
 
 /// The models of the ring's memory orders; the flag is our own, so that dependencies that know

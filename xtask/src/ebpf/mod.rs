@@ -37,7 +37,7 @@ pub(crate) fn run() -> Result<()> {
         Found::Ready(toolchain) => toolchain,
         Found::Missing { remedy } => bail!("the eBPF toolchain is missing; run: {remedy}"),
     };
-    let object = build(&toolchain)?;
+    let object = build(&toolchain, Warnings::Shown)?;
     let origin = Origin::new(&root, &object, &toolchain.versions())?;
     let folder = root.join("flowd-ebpf/prebuilt");
     fs::create_dir_all(&folder).context("create flowd-ebpf/prebuilt")?;
@@ -52,7 +52,7 @@ pub(crate) fn run() -> Result<()> {
 pub(crate) fn check() -> Result<()> {
     let root = steps::workspace_root();
     let committed = fs::read(root.join(OBJECT))
-        .with_context(|| format!("{OBJECT} is missing; run: cargo xtask ebpf"))?;
+        .with_context(|| format!("{OBJECT} cannot be read (run: cargo xtask ebpf)"))?;
     let origin = Origin::read(&root)?;
     origin.check(&root, &committed)?;
     let toolchain = match toolchain::obtain()? {
@@ -62,7 +62,7 @@ pub(crate) fn check() -> Result<()> {
             return Ok(());
         }
     };
-    let object = build(&toolchain)?;
+    let object = build(&toolchain, Warnings::Denied)?;
     let versions = toolchain.versions();
     if object == committed {
         println!("digests fit; a rebuild gives the same {} octets", object.len());
@@ -77,8 +77,14 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
+#[derive(Clone, Copy)]
+enum Warnings {
+    Shown,
+    Denied,
+}
+
 /// Builds under `target/ebpf` and gives the object as it is to be committed.
-fn build(toolchain: &Toolchain) -> Result<Vec<u8>> {
+fn build(toolchain: &Toolchain, warnings: Warnings) -> Result<Vec<u8>> {
     let target_dir = steps::target_dir().join("ebpf");
     let places = places(toolchain)?;
     let mut flags: Vec<String> = FLAGS.iter().map(|&flag| flag.to_owned()).collect();
@@ -94,6 +100,10 @@ fn build(toolchain: &Toolchain) -> Result<Vec<u8>> {
         // Unlike RUSTFLAGS this takes paths with spaces.
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         .envs(PROFILE.iter().copied());
+    if let Warnings::Denied = warnings {
+        // Not by a flag of the compiler, which would make it another build.
+        cargo.args(["-Z", "warnings"]).env("CARGO_BUILD_WARNINGS", "deny");
+    }
     steps::run(&mut cargo)?;
     let linked = target_dir.join(TARGET).join("release/flowd-ebpf");
     let stripped = target_dir.join("flowd.bpf.o");

@@ -32,8 +32,8 @@ impl Origin {
 
     pub(super) fn read(root: &Path) -> Result<Self> {
         let text = fs::read_to_string(root.join(ORIGIN))
-            .with_context(|| format!("{ORIGIN} is missing; run: cargo xtask ebpf"))?;
-        Self::parse(&text).with_context(|| format!("{ORIGIN} is damaged; run: cargo xtask ebpf"))
+            .with_context(|| format!("{ORIGIN} cannot be read (run: cargo xtask ebpf)"))?;
+        Self::parse(&text).with_context(|| format!("{ORIGIN} is damaged (run: cargo xtask ebpf)"))
     }
 
     pub(super) fn write(&self, root: &Path) -> Result<()> {
