@@ -107,7 +107,13 @@ fn build(toolchain: &Toolchain, warnings: Warnings) -> Result<Vec<u8>> {
     steps::run(&mut cargo)?;
     let linked = target_dir.join(TARGET).join("release/flowd-ebpf");
     let stripped = target_dir.join("flowd.bpf.o");
-    steps::run(Command::new(toolchain.objcopy()).arg("--strip-debug").arg(&linked).arg(&stripped))?;
+    // Relocations of BTF are for linkers; what they would add stands in it already.
+    steps::run(
+        Command::new(toolchain.objcopy())
+            .args(["--strip-debug", "--remove-section=.rel.BTF", "--remove-section=.rel.BTF.ext"])
+            .arg(&linked)
+            .arg(&stripped),
+    )?;
     let object = fs::read(&stripped).context("read the object that was built")?;
     for (place, _) in &places {
         ensure!(
