@@ -92,6 +92,7 @@ pub fn run(plan: &Plan, notify: &mut dyn FnMut(&Notice)) -> Result<ExporterStatu
         &DatapathConfig {
             sampling_interval: plan.sampling_interval,
             flow_count_max: plan.kernel_flow_count_max,
+            ..DatapathConfig::default()
         },
     )?;
     let interval = plan.sampling_interval;
