@@ -14,6 +14,7 @@ mod session;
 mod source;
 mod status;
 
+pub use crate::export::CollectorStatistics;
 pub use crate::flow::MeterConfig;
 pub use ledger::{Discrepancy, Ledger};
 pub use select::Selection;
