@@ -57,7 +57,7 @@ const _: () = assert!(size_of::<RingRecordV6>() == 112 && align_of::<RingRecordV
 
 /// What became of the packets at one observation point, in one generation:
 /// `seen = in the tables and the ring buffer + unaccounted + not selected + refused`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct LedgerEntry {
     /// Packets that came by.
@@ -79,6 +79,18 @@ pub struct LedgerEntry {
 }
 
 impl LedgerEntry {
+    /// Nothing came by.
+    pub const ZERO: Self = Self {
+        seen_packets: 0,
+        seen_octets: 0,
+        unaccounted_packets: 0,
+        unaccounted_octets: 0,
+        not_selected_packets: 0,
+        fragments_stitched: 0,
+        fragments_unstitched: 0,
+        refused: [0; DropReason::COUNT],
+    };
+
     /// Adds what was counted elsewhere.
     pub fn add(&mut self, more: &Self) {
         let Self {

@@ -126,18 +126,36 @@ impl FlowKeyV4 {
         protocol: u8,
         transport: Transport,
     ) -> Self {
-        let (transport_kind, source_port, destination_port) = transport.to_key();
-        Self {
+        let mut key = Self {
             source_address,
             destination_address,
-            interface: point.interface,
-            source_port,
-            destination_port,
-            protocol,
-            direction: point.direction,
-            transport_kind,
+            interface: 0,
+            source_port: 0,
+            destination_port: 0,
+            protocol: 0,
+            direction: Direction::NONE,
+            transport_kind: TransportKind::NONE,
             padding: 0,
-        }
+        };
+        key.set_rest(point, protocol, transport.to_key());
+        key
+    }
+
+    /// Sets all but the addresses.
+    #[inline]
+    pub const fn set_rest(
+        &mut self,
+        point: ObservationPoint,
+        protocol: u8,
+        (transport_kind, source_port, destination_port): (TransportKind, u16, u16),
+    ) {
+        self.interface = point.interface;
+        self.source_port = source_port;
+        self.destination_port = destination_port;
+        self.protocol = protocol;
+        self.direction = point.direction;
+        self.transport_kind = transport_kind;
+        self.padding = 0;
     }
 }
 
@@ -151,18 +169,36 @@ impl FlowKeyV6 {
         protocol: u8,
         transport: Transport,
     ) -> Self {
-        let (transport_kind, source_port, destination_port) = transport.to_key();
-        Self {
+        let mut key = Self {
             source_address,
             destination_address,
-            interface: point.interface,
-            source_port,
-            destination_port,
-            protocol,
-            direction: point.direction,
-            transport_kind,
+            interface: 0,
+            source_port: 0,
+            destination_port: 0,
+            protocol: 0,
+            direction: Direction::NONE,
+            transport_kind: TransportKind::NONE,
             padding: 0,
-        }
+        };
+        key.set_rest(point, protocol, transport.to_key());
+        key
+    }
+
+    /// Sets all but the addresses.
+    #[inline]
+    pub const fn set_rest(
+        &mut self,
+        point: ObservationPoint,
+        protocol: u8,
+        (transport_kind, source_port, destination_port): (TransportKind, u16, u16),
+    ) {
+        self.interface = point.interface;
+        self.source_port = source_port;
+        self.destination_port = destination_port;
+        self.protocol = protocol;
+        self.direction = point.direction;
+        self.transport_kind = transport_kind;
+        self.padding = 0;
     }
 }
 

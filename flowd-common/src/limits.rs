@@ -16,3 +16,17 @@ pub const LAYER_COUNT_MAX: usize = 12;
 
 /// Flows that one generation of a kernel table holds, for each address family.
 pub const KERNEL_FLOW_COUNT_MAX: u32 = 65_536;
+
+/// First fragments that the kernel remembers.
+pub const KERNEL_FRAGMENT_COUNT_MAX: u32 = 16_384;
+
+/// How long a first fragment is remembered. Linux gives up reassembly after 30 s; much longer,
+/// and a busy pair of hosts has come round to the same identification (RFC 4963).
+pub const FRAGMENT_TIMEOUT_NANOS: i64 = 30_000_000_000;
+
+/// Observation points that one generation of the kernel's ledger holds: two for an interface.
+pub const LEDGER_COUNT_MAX: u32 = 8_192;
+
+/// Octets of the ring buffer for deltas that no table took: a power of two. It holds about 43
+/// thousand of IPv4.
+pub const RING_SIZE: u32 = 4 << 20;

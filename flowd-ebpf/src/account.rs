@@ -1,143 +1,245 @@
-//! account: a packet -> key and delta for the map of its family, or why it is not accounted.
+//! account: a packet -> key and entry for the table of its family, or why it is not accounted.
 
-use flowd_common::packet::{Addresses, LinkType, PacketBytes, parse};
-use flowd_common::{Direction, DropReason, FirstPacket, FlowCounters, FlowKeyV4, FlowKeyV6};
+use flowd_common::packet::{Addresses, Fragment, Packet, PacketBytes};
+use flowd_common::{
+    FirstPacket, FlowCounters, FlowEntry, FlowKeyV4, FlowKeyV6, ObservationPoint, TransportKind,
+};
 
-/// Where and when a packet was seen, and what the kernel holds of it.
+/// IANA protocol numbers of those whose segments the kernel holds as one.
+const PROTOCOL_TCP: u8 = 6;
+const PROTOCOL_UDP: u8 = 17;
+
+/// Where and when a packet was seen, and what the kernel knows of it besides its octets.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Observation {
-    /// Interface, numbered across network namespaces.
-    pub(crate) interface: u32,
-    /// Ingress or egress.
-    pub(crate) direction: Direction,
+    /// Interface and direction.
+    pub(crate) point: ObservationPoint,
     /// Boot clock.
     pub(crate) time_nanos: i64,
-    /// Packets on the wire: more than one where the kernel holds several segments as one.
-    pub(crate) segments: u64,
-    /// Octets of headers that each segment after the first repeats on the wire.
-    pub(crate) header_octets: u64,
+    /// How it goes over the wire.
+    pub(crate) segments: Segments,
+    /// The outermost VLAN, if the kernel has taken its tag off the frame.
+    pub(crate) vlan_id: Option<u16>,
 }
 
-/// What is to be added to the flow of a packet.
+/// A super-packet stands for several packets of the wire, which all have its headers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Segments {
+    /// How many; 0 if the kernel does not say.
+    pub(crate) count: u32,
+    /// Octets of payload in each but the last; 0 if it is one packet.
+    pub(crate) size: u32,
+}
+
+/// What is to be added where. It is filled in place: a program's stack has 512 octets.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct Work {
+    /// The flow's key, if it is of IPv4.
+    pub(crate) key_v4: FlowKeyV4,
+    /// The flow's key, if it is of IPv6.
+    pub(crate) key_v6: FlowKeyV6,
+    /// What is added to it.
+    pub(crate) entry: FlowEntry,
+}
+
+/// To which table a packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Delta<K> {
-    /// Which flow.
-    pub(crate) key: K,
-    /// What is added.
-    pub(crate) counters: FlowCounters,
-    /// What is fixed if the flow is new.
-    pub(crate) first: FirstPacket,
+pub(crate) enum Family {
+    V4,
+    V6,
 }
 
-/// What becomes of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Account {
-    /// To the map of IPv4 flows.
-    V4(Delta<FlowKeyV4>),
-    /// To the map of IPv6 flows.
-    V6(Delta<FlowKeyV6>),
-    /// To the counter of this reason.
-    Refused(DropReason),
-}
+/// Transport as a key holds it: kind, source port, destination port.
+pub(crate) type KeyTransport = (TransportKind, u16, u16);
 
-/// Parses a packet and says what is to be added where.
+/// Says what is to be added where for a packet that was parsed from these octets. `resolve` says
+/// of a fragment to which protocol and ports it belongs.
 #[inline(always)]
 pub(crate) fn account<P: PacketBytes>(
-    link_type: LinkType,
+    packet: &Packet,
     bytes: &P,
     observation: &Observation,
-) -> Account {
-    let packet = match parse(link_type, bytes) {
-        Ok(packet) => packet,
-        Err(refusal) => return Account::Refused(refusal.drop_reason()),
+    work: &mut Work,
+    resolve: impl FnOnce(&Packet, Fragment) -> (u8, KeyTransport),
+) -> Family {
+    work.entry.counters = counters(packet, bytes, observation);
+    work.entry.first = first(packet, observation);
+    work.entry.padding = [0; 4];
+    let (protocol, transport) = match packet.fragment {
+        Some(fragment) => resolve(packet, fragment),
+        None => (packet.protocol, packet.transport.to_key()),
     };
-    let mut counters = FlowCounters::of_packet(&packet, observation.time_nanos);
-    // A super-packet stands for what the wire carries: every segment has the headers again.
-    counters.packets = observation.segments.max(1);
-    let repeated = counters.packets.wrapping_sub(1).wrapping_mul(observation.header_octets);
-    counters.octets = counters.octets.wrapping_add(repeated);
-    let first = FirstPacket::of_packet(&packet);
-    let (transport_kind, source_port, destination_port) = packet.transport.to_key();
     match packet.addresses {
-        Addresses::V4 { source, destination } => Account::V4(Delta {
-            key: FlowKeyV4 {
-                source_address: source,
-                destination_address: destination,
-                interface: observation.interface,
-                source_port,
-                destination_port,
-                protocol: packet.protocol,
-                direction: observation.direction,
-                transport_kind,
-                padding: 0,
-            },
-            counters,
-            first,
-        }),
-        Addresses::V6 { source, destination } => Account::V6(Delta {
-            key: FlowKeyV6 {
-                source_address: source,
-                destination_address: destination,
-                interface: observation.interface,
-                source_port,
-                destination_port,
-                protocol: packet.protocol,
-                direction: observation.direction,
-                transport_kind,
-                padding: 0,
-            },
-            counters,
-            first,
-        }),
+        Addresses::V4 { source, destination } => {
+            work.key_v4.source_address = source;
+            work.key_v4.destination_address = destination;
+            work.key_v4.set_rest(observation.point, protocol, transport);
+            Family::V4
+        }
+        Addresses::V6 { source, destination } => {
+            work.key_v6.source_address = source;
+            work.key_v6.destination_address = destination;
+            work.key_v6.set_rest(observation.point, protocol, transport);
+            Family::V6
+        }
     }
+}
+
+#[inline(always)]
+fn first(packet: &Packet, observation: &Observation) -> FirstPacket {
+    let mut first = FirstPacket::of_packet(packet);
+    if let Some(vlan_id) = observation.vlan_id {
+        first.vlan_id = vlan_id;
+        first.present |= FirstPacket::HAS_VLAN;
+    }
+    first
+}
+
+#[inline(always)]
+fn counters<P: PacketBytes>(packet: &Packet, bytes: &P, observation: &Observation) -> FlowCounters {
+    let mut counters = FlowCounters::of_packet(packet, observation.time_nanos);
+    if observation.segments.size != 0 {
+        let header_octets = header_octets(packet, bytes);
+        let count = segment_count(observation.segments, packet.octets, header_octets);
+        counters.packets = count;
+        let repeated = count.wrapping_sub(1).wrapping_mul(header_octets);
+        counters.octets = counters.octets.wrapping_add(repeated);
+    }
+    counters
+}
+
+/// Packets on the wire; at least one. Where the kernel does not say how many, because the frame
+/// came from another machine's kernel, it cuts the payload as it would then.
+#[inline(always)]
+fn segment_count(segments: Segments, octets: u64, header_octets: u64) -> u64 {
+    let (count, size) = (u64::from(segments.count), u64::from(segments.size));
+    if count != 0 || size == 0 {
+        return count.max(1);
+    }
+    octets.saturating_sub(header_octets).div_ceil(size).max(1)
+}
+
+/// Octets of headers from IP on, which every segment has.
+#[inline(always)]
+fn header_octets<P: PacketBytes>(packet: &Packet, bytes: &P) -> u64 {
+    let network_size = packet.transport_offset.saturating_sub(packet.network_offset);
+    let transport_size = match packet.protocol {
+        PROTOCOL_TCP => match bytes.load(packet.transport_offset.saturating_add(12)) {
+            // RFC 9293 section 3.1: the data offset, in words of 32 bits.
+            Some([offset_flags]) => usize::from(offset_flags >> 4) * 4,
+            None => 20,
+        },
+        PROTOCOL_UDP => 8,
+        _ => 0,
+    };
+    network_size.saturating_add(transport_size) as u64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flowd_common::Direction;
+    use flowd_common::packet::{LinkType, Transport, parse};
 
     const UDP: [u8; 28] = [
         0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2, //
         0x30, 0x39, 0, 53, 0, 8, 0, 0,
     ];
 
+    /// 20 octets of IP, 32 of TCP, 4,000 of payload that was not captured.
+    const TCP: [u8; 52] = [
+        0x45, 0, 0x0f, 0xd4, 0, 0, 0, 0, 64, 6, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2, //
+        0x30, 0x39, 0, 80, 0, 0, 0, 1, 0, 0, 0, 2, 0x80, 0x18, 1, 0, 0, 0, 0, 0, //
+        1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2,
+    ];
+
     const SEEN: Observation = Observation {
-        interface: 3,
-        direction: Direction::EGRESS,
+        point: ObservationPoint::new(3, Direction::EGRESS),
         time_nanos: 5,
-        segments: 1,
-        header_octets: 28,
+        segments: Segments { count: 0, size: 0 },
+        vlan_id: None,
     };
 
-    fn octets(observation: &Observation) -> (u64, u64) {
-        match account(LinkType::RawIp, &&UDP[..], observation) {
-            Account::V4(Delta { counters, .. }) => (counters.packets, counters.octets),
-            other => panic!("{other:?}"),
+    fn work() -> Work {
+        let nobody = ObservationPoint::new(0, Direction::NONE);
+        Work {
+            key_v4: FlowKeyV4::new(nobody, [[0; 4]; 2], 0, Transport::None),
+            key_v6: FlowKeyV6::new(nobody, [[0; 16]; 2], 0, Transport::None),
+            entry: FlowEntry {
+                counters: FlowCounters {
+                    octets: 0,
+                    packets: 0,
+                    first_seen_nanos: 0,
+                    last_seen_nanos: 0,
+                    tcp_control_bits: 0,
+                    minimum_ttl: 0,
+                    maximum_ttl: 0,
+                    padding: [0; 4],
+                },
+                first: FirstPacket::default(),
+                padding: [0; 4],
+            },
         }
     }
 
+    fn account_v4(octets: &[u8], observation: &Observation) -> (FlowKeyV4, FlowEntry) {
+        let resolve = |packet: &Packet, _| (packet.protocol, packet.transport.to_key());
+        let mut work = work();
+        let packet = parse(LinkType::RawIp, octets).unwrap();
+        let family = account(&packet, &octets, observation, &mut work, resolve);
+        assert_eq!(family, Family::V4);
+        (work.key_v4, work.entry)
+    }
+
+    fn volume(octets: &[u8], segments: Segments) -> (u64, u64) {
+        let (_, entry) = account_v4(octets, &Observation { segments, ..SEEN });
+        (entry.counters.packets, entry.counters.octets)
+    }
+
     #[test]
-    fn a_packet_becomes_key_and_delta() {
-        let Account::V4(delta) = account(LinkType::RawIp, &&UDP[..], &SEEN) else {
-            panic!("an IPv4 packet goes to the IPv4 map");
-        };
-        let FlowKeyV4 { interface, destination_port, direction, .. } = delta.key;
-        assert_eq!((interface, destination_port, direction), (3, 53, Direction::EGRESS));
-        assert_eq!(delta.counters.first_seen_nanos, 5);
-        assert_eq!(octets(&SEEN), (1, 28));
+    fn a_packet_becomes_key_and_entry() {
+        let (key, entry) = account_v4(&UDP, &SEEN);
+        assert_eq!(
+            (key.interface, key.destination_port, key.direction),
+            (3, 53, Direction::EGRESS)
+        );
+        assert_eq!(entry.counters.first_seen_nanos, 5);
+        assert_eq!((entry.counters.packets, entry.counters.octets), (1, 28));
+        assert!(!entry.first.has(FirstPacket::HAS_VLAN));
+    }
+
+    #[test]
+    fn a_tag_that_the_kernel_took_off_is_the_outermost() {
+        let (_, entry) = account_v4(&UDP, &Observation { vlan_id: Some(42), ..SEEN });
+        assert!(entry.first.has(FirstPacket::HAS_VLAN));
+        assert_eq!(entry.first.vlan_id, 42);
     }
 
     #[test]
     fn a_super_packet_counts_as_its_segments() {
-        let three = Observation { segments: 3, ..SEEN };
-        assert_eq!(octets(&three), (3, 28 + 2 * 28));
-        let unknown = Observation { segments: 0, ..SEEN };
-        assert_eq!(octets(&unknown), (1, 28));
+        let size = 1_448;
+        assert_eq!(volume(&TCP, Segments { count: 3, size }), (3, 4_052 + 2 * 52));
+        // Not told how many: 4,000 octets in parts of 1,448 are three.
+        assert_eq!(volume(&TCP, Segments { count: 0, size }), (3, 4_052 + 2 * 52));
+        assert_eq!(volume(&TCP, Segments { count: 1, size: 0 }), (1, 4_052));
+        assert_eq!(volume(&UDP, Segments { count: 2, size: 1 }), (2, 28 + 28));
+        assert_eq!(volume(&UDP, Segments { count: 0, size: 9_000 }), (1, 28));
     }
 
     #[test]
-    fn what_is_not_ip_is_refused_by_reason() {
-        let account = account(LinkType::RawIp, &&[0x50_u8; 40][..], &SEEN);
-        assert_eq!(account, Account::Refused(DropReason::IpVersion));
+    fn a_fragment_is_asked_for() {
+        let mut later = UDP;
+        later[7] = 1;
+        let resolve = |_: &Packet, fragment: Fragment| {
+            assert_eq!(fragment.offset, 8);
+            (17, (TransportKind::PORTS, 1, 2))
+        };
+        let mut work = work();
+        let packet = parse(LinkType::RawIp, &later[..]).unwrap();
+        let family = account(&packet, &&later[..], &SEEN, &mut work, resolve);
+        assert_eq!(family, Family::V4);
+        let key = work.key_v4;
+        assert_eq!((key.source_port, key.destination_port), (1, 2));
     }
 }

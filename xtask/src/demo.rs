@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::fs;
 use std::net::UdpSocket;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -37,13 +37,18 @@ impl Drop for Collector {
     }
 }
 
-/// Runs the demo.
+/// Builds flowd and plays the demo.
 pub(crate) fn run() -> Result<()> {
-    packages::ensure(&[packages::GCC])?;
+    packages::ensure(&[packages::GCC, packages::LIBPCAP])?;
     println!("building flowd");
     steps::run(steps::cargo().args(["build", "--quiet", "--package", "flowd"]))?;
-    let flowd = target_dir().join("debug/flowd");
-    let store = target_dir().join("demo/store");
+    play()
+}
+
+/// Plays the demo with the flowd that was built last.
+pub(crate) fn play() -> Result<()> {
+    let flowd = steps::target_dir().join("debug/flowd");
+    let store = steps::target_dir().join("demo/store");
     if store.exists() {
         fs::remove_dir_all(&store).context("remove the last demo's store")?;
     }
@@ -76,11 +81,6 @@ pub(crate) fn run() -> Result<()> {
     ensure!(captured == exported && exported == stored && stored == archived, "the books differ");
     println!("equal");
     Ok(())
-}
-
-fn target_dir() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| steps::workspace_root().join("target"), PathBuf::from)
 }
 
 fn path(path: &Path) -> &str {

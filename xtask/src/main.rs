@@ -4,6 +4,7 @@
 
 mod codegen_ie;
 mod demo;
+mod ebpf;
 mod layers;
 mod packages;
 mod pcaps;
@@ -39,6 +40,12 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Build the eBPF programs to flowd-ebpf/prebuilt/.
+    Ebpf {
+        /// Change nothing; fail if the object does not follow from the sources.
+        #[arg(long)]
+        check: bool,
+    },
     /// Make the table of Information Elements anew from its data file.
     CodegenIe {
         /// Change nothing; fail if the table differs.
@@ -53,6 +60,8 @@ fn main() -> ExitCode {
         Chore::Test { only } => test::run(only.as_deref()),
         Chore::Tidy => tidy::run(),
         Chore::Pcaps { check } => pcaps::run(check),
+        Chore::Ebpf { check: false } => ebpf::run(),
+        Chore::Ebpf { check: true } => ebpf::check(),
         Chore::CodegenIe { check } => codegen_ie::run(check),
     };
     match done {

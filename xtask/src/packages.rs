@@ -14,11 +14,11 @@ pub(crate) struct Package {
 /// A C compiler's linker driver, for every build.
 pub(crate) const GCC: Package =
     Package { name: "gcc", installs: "/usr/bin/cc", reason: "links Rust programs" };
-/// libpcap's headers, for the oracle that the capture reader is tested against.
+/// libpcap's headers, for live capture and for the oracle that the capture reader is tested against.
 pub(crate) const LIBPCAP: Package = Package {
     name: "libpcap-dev",
     installs: "/usr/include/pcap/pcap.h",
-    reason: "the oracle that capture reading is tested against",
+    reason: "captures where eBPF is refused, and is the oracle that capture reading is tested against",
 };
 /// A foreign collector.
 pub(crate) const NFDUMP: Package = Package {
@@ -41,30 +41,101 @@ pub(crate) const TSHARK: Package = Package {
 /// Runs the corpus comparison, where a corpus is there.
 pub(crate) const PYTHON: Package =
     Package { name: "python3", installs: "/usr/bin/python3", reason: "runs comparison scripts" };
+// Debian has two packages that install /usr/bin/rustc, so these are told by dpkg's own files.
+/// A compiler that is new enough.
+pub(crate) const RUSTC_WEB: Package = Package {
+    name: "rustc-web",
+    installs: "/var/lib/dpkg/info/rustc-web.list",
+    reason: "compiles the eBPF programs",
+};
+/// Its cargo.
+pub(crate) const CARGO_WEB: Package = Package {
+    name: "cargo-web",
+    installs: "/var/lib/dpkg/info/cargo-web.list",
+    reason: "builds the eBPF programs",
+};
+/// Its standard library's source.
+pub(crate) const RUST_WEB_SRC: Package = Package {
+    name: "rust-web-src",
+    installs: "/var/lib/dpkg/info/rust-web-src.list",
+    reason: "core for the eBPF programs is built from source",
+};
+/// LLVM's tools.
+pub(crate) const LLVM: Package = Package {
+    name: "llvm-22",
+    installs: "/usr/lib/llvm-22/bin/llvm-objcopy",
+    reason: "strips eBPF objects",
+};
+/// What bpf-linker is built with.
+pub(crate) const LINKER_NEEDS: [Package; 6] = [
+    GCC,
+    Package {
+        name: "llvm-22-dev",
+        installs: "/usr/lib/llvm-22/include/llvm-c/Core.h",
+        reason: "bpf-linker is built with it",
+    },
+    Package {
+        name: "libpolly-22-dev",
+        installs: "/usr/lib/llvm-22/lib/libPolly.a",
+        reason: "a part of LLVM",
+    },
+    Package {
+        name: "zlib1g-dev",
+        installs: "/usr/include/zlib.h",
+        reason: "bpf-linker is built with it",
+    },
+    Package {
+        name: "libzstd-dev",
+        installs: "/usr/include/zstd.h",
+        reason: "bpf-linker is built with it",
+    },
+    Package {
+        name: "libxml2-dev",
+        installs: "/usr/include/libxml2/libxml/xmlversion.h",
+        reason: "bpf-linker is built with it",
+    },
+];
 
 /// Sees to it that the packages are installed: by apt when root, else by one line to run.
 pub(crate) fn ensure(packages: &[Package]) -> Result<()> {
-    let missing: Vec<&Package> =
-        packages.iter().filter(|package| !Path::new(package.installs).exists()).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    for package in &missing {
+    let Some(remedy) = remedy(packages) else { return Ok(()) };
+    for package in missing(packages) {
         println!("needs Debian package {}: {}", package.name, package.reason);
     }
-    let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
-    let command = format!("apt-get install -y --no-install-recommends {}", names.join(" "));
     if !is_root()? {
-        bail!("packages are missing; run: sudo apt-get update && sudo {command}");
+        bail!("packages are missing; run: {remedy}");
     }
-    println!("installing: {command}");
+    let names: Vec<&str> = missing(packages).map(|package| package.name).collect();
+    println!("installing: {}", names.join(" "));
     apt(&["update", "-qq"])?;
     let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
     arguments.extend(&names);
     apt(&arguments)
 }
 
-fn is_root() -> Result<bool> {
+/// The line that installs those of the packages that are missing; none if all are here.
+pub(crate) fn remedy(packages: &[Package]) -> Option<String> {
+    let names: Vec<&str> = missing(packages).map(|package| package.name).collect();
+    let install = "sudo apt-get update && sudo apt-get install -y --no-install-recommends";
+    (!names.is_empty()).then(|| format!("{install} {}", names.join(" ")))
+}
+
+/// Does this machine's distribution have packages of these names? Asks apt for its lists anew.
+pub(crate) fn are_known(packages: &[Package]) -> Result<bool> {
+    if !Path::new("/usr/bin/apt-get").exists() {
+        return Ok(false);
+    }
+    apt(&["update", "-qq"])?;
+    let names = missing(packages).map(|package| package.name);
+    let output = Command::new("apt-cache").arg("show").args(names).output();
+    Ok(output.context("run apt-cache")?.status.success())
+}
+
+fn missing(packages: &[Package]) -> impl Iterator<Item = &Package> {
+    packages.iter().filter(|package| !Path::new(package.installs).exists())
+}
+
+pub(crate) fn is_root() -> Result<bool> {
     let output = Command::new("id").arg("-u").output().context("run `id -u`")?;
     Ok(output.stdout.trim_ascii() == b"0")
 }

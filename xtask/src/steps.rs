@@ -11,6 +11,15 @@ pub(crate) fn workspace_root() -> PathBuf {
     root
 }
 
+/// Where cargo puts what it builds.
+pub(crate) fn target_dir() -> PathBuf {
+    let named = std::env::var_os("CARGO_TARGET_DIR");
+    named.map_or_else(
+        || workspace_root().join("target"),
+        |named| std::path::absolute(&named).unwrap_or_else(|_| named.into()),
+    )
+}
+
 /// The cargo that started this chore.
 pub(crate) fn cargo() -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

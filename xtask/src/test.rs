@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every check and test, step by step. CI runs this and nothing else.
 
-use crate::{codegen_ie, demo, packages, pcaps, steps, tidy};
+use crate::{codegen_ie, demo, ebpf, packages, pcaps, steps, tidy};
 use anyhow::{Context, Result, bail};
 use std::time::{Duration, Instant};
 
@@ -15,11 +15,12 @@ const STEPS: &[Step] = &[
     Step { name: "tidy", work: tidy::run },
     Step { name: "elements", work: || codegen_ie::run(true) },
     Step { name: "pcaps", work: || pcaps::run(true) },
+    Step { name: "ebpf", work: ebpf::check },
     Step { name: "clippy", work: clippy },
     Step { name: "test", work: test },
     Step { name: "loom", work: loom },
     Step { name: "doc", work: doc },
-    Step { name: "demo", work: demo::run },
+    Step { name: "demo", work: demo },
 ];
 
 /// Runs the steps, or those whose name contains `only`.
@@ -69,9 +70,20 @@ fn clippy() -> Result<()> {
 
 /// `--all-targets` compiles the benches too, and runs each once.
 fn test() -> Result<()> {
-    // Whole-program tests of one crate start the programs of another.
-    cargo(&["build", "--workspace", "--bins"])?;
+    build()?;
     cargo(&["test", "--workspace", "--no-fail-fast"])
+}
+
+/// Programs and tests at once: whole-program tests of one crate start the programs of another.
+/// Building the programs alone would resolve features of shared dependencies without those that
+/// tests ask for, and compile parquet and all above it a second time.
+fn build() -> Result<()> {
+    cargo(&["build", "--workspace", "--bins", "--tests"])
+}
+
+fn demo() -> Result<()> {
+    build()?;
+    demo::play()
 }
 
 /// The models of the ring's memory orders; the flag is our own, so that dependencies that know

@@ -52,6 +52,18 @@ impl<'a, P: PacketBytes + ?Sized> Cursor<'a, P> {
         self.offset.saturating_add(ahead)
     }
 
+    /// Stays here, with an offset that the kernel's verifier does not know.
+    #[inline]
+    pub(super) fn forget(&mut self) {
+        self.offset = self.bytes.forget(self.offset);
+    }
+
+    /// The same number, which the kernel's verifier does not know.
+    #[inline]
+    pub(super) fn forget_number(&self, number: usize) -> usize {
+        self.bytes.forget(number)
+    }
+
     /// Octets that the frame had on the wire from here on.
     #[inline]
     pub(super) fn wire_left(&self) -> usize {

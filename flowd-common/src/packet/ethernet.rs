@@ -57,17 +57,22 @@ mod ppp {
     pub(super) const MPLS_MULTICAST: u16 = 0x0283;
 }
 
-/// Finds the IP header and leaves the cursor on it.
+/// Finds the IP header, leaves the cursor on it, and notes what the link says.
 #[inline]
 pub(super) fn find_network<P: PacketBytes + ?Sized>(
     link_type: LinkType,
     cursor: &mut Cursor<'_, P>,
-) -> Result<(Network, LinkHeader), Refusal> {
-    let mut walk = Walk { link: LinkHeader::default(), tag_count: 0, is_outer: true };
+    link: &mut LinkHeader,
+) -> Result<Network, Refusal> {
+    *link = LinkHeader::default();
+    let mut walk = Walk { link, tag_count: 0, mpls_count: 0 };
     let mut layer = walk.start(link_type, cursor)?;
     for _ in 0..LAYER_COUNT_MAX {
+        cursor.forget();
+        walk.tag_count = cursor.forget_number(walk.tag_count);
+        walk.mpls_count = cursor.forget_number(walk.mpls_count);
         layer = match layer {
-            Layer::Ip(network) => return Ok((network, walk.link)),
+            Layer::Ip(network) => return Ok(network),
             Layer::Ethernet => walk.ethernet(cursor)?,
             Layer::Ethertype(ethertype) => walk.ethertype(ethertype, cursor)?,
             Layer::Llc => llc(cursor)?,
@@ -82,14 +87,15 @@ pub(super) fn find_network<P: PacketBytes + ?Sized>(
 
 const CUT: Refusal = Refusal::Malformed(Malformed::LinkHeaderCut);
 
-struct Walk {
-    link: LinkHeader,
+struct Walk<'a> {
+    link: &'a mut LinkHeader,
     tag_count: usize,
-    /// Still in the frame that was captured, not in one that MPLS carries.
-    is_outer: bool,
+    /// Label stacks that were walked. Where there are none, this is still the frame that was
+    /// captured, not one that MPLS carries.
+    mpls_count: usize,
 }
 
-impl Walk {
+impl Walk<'_> {
     #[inline]
     fn start<P: PacketBytes + ?Sized>(
         &mut self,
@@ -124,7 +130,7 @@ impl Walk {
         let destination = cursor.take().ok_or(CUT)?;
         let source = cursor.take().ok_or(CUT)?;
         let ethertype = u16::from_be_bytes(cursor.take().ok_or(CUT)?);
-        if self.is_outer {
+        if self.mpls_count == 0 {
             self.link.destination_mac = Some(destination);
             self.link.source_mac = Some(source);
         }
@@ -166,7 +172,7 @@ impl Walk {
         self.tag_count = self.tag_count.saturating_add(1);
         let control = u16::from_be_bytes(cursor.take().ok_or(CUT)?);
         let ethertype = u16::from_be_bytes(cursor.take().ok_or(CUT)?);
-        if self.is_outer && self.link.vlan_id.is_none() {
+        if self.mpls_count == 0 && self.link.vlan_id.is_none() {
             // The upper four bits are priority and drop eligibility.
             self.link.vlan_id = Some(control & 0x0fff);
         }
@@ -213,8 +219,9 @@ impl Walk {
         &mut self,
         cursor: &mut Cursor<'_, P>,
     ) -> Result<Layer, Refusal> {
-        self.is_outer = false;
+        self.mpls_count = self.mpls_count.saturating_add(1);
         for _ in 0..MPLS_LABEL_COUNT_MAX {
+            cursor.forget();
             let [_, _, bottom_of_stack, _] = cursor.take().ok_or(CUT)?;
             if bottom_of_stack & 1 == 1 {
                 return mpls_payload(cursor);

@@ -1,7 +1,7 @@
 //! IPv4: RFC 791 section 3.1.
 
 use super::transport::{self, Transport, protocol};
-use super::{Addresses, Cursor, Fragment, LinkHeader, Malformed, Packet, PacketBytes};
+use super::{Addresses, Cursor, Fragment, Malformed, Packet, PacketBytes};
 
 /// Octets of a header without options.
 const HEADER_SIZE_MIN: usize = 20;
@@ -16,8 +16,8 @@ const FRAGMENT_OFFSET_MASK: u16 = 0x1fff;
 #[inline]
 pub(super) fn parse<P: PacketBytes + ?Sized>(
     cursor: &Cursor<'_, P>,
-    link: LinkHeader,
-) -> Result<Packet, Malformed> {
+    packet: &mut Packet,
+) -> Result<(), Malformed> {
     // The order of the fields on the wire; the checksum is between protocol and addresses.
     let Some(
         [version_size, class_of_service, t0, t1, i0, i1, f0, f1, ttl, number, _, _, addresses @ ..],
@@ -46,19 +46,18 @@ pub(super) fn parse<P: PacketBytes + ?Sized>(
         _ => transport::parse(cursor, header_size, octets, number, protocol::ICMP),
     };
     let [s0, s1, s2, s3, d0, d1, d2, d3] = addresses;
-    Ok(Packet {
-        addresses: Addresses::V4 { source: [s0, s1, s2, s3], destination: [d0, d1, d2, d3] },
-        protocol: number,
-        transport,
-        transport_offset: cursor.offset(header_size),
-        fragment,
-        octets: u64::try_from(octets).unwrap_or(u64::MAX),
-        tcp_control_bits,
-        class_of_service,
-        ttl,
-        flow_label: 0,
-        link,
-    })
+    packet.addresses = Addresses::V4 { source: [s0, s1, s2, s3], destination: [d0, d1, d2, d3] };
+    packet.protocol = number;
+    packet.transport = transport;
+    packet.network_offset = cursor.offset(0);
+    packet.transport_offset = cursor.offset(header_size);
+    packet.fragment = fragment;
+    packet.octets = u64::try_from(octets).unwrap_or(u64::MAX);
+    packet.tcp_control_bits = tcp_control_bits;
+    packet.class_of_service = class_of_service;
+    packet.ttl = ttl;
+    packet.flow_label = 0;
+    Ok(())
 }
 
 #[inline]

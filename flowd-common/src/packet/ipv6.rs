@@ -1,7 +1,7 @@
 //! IPv6: RFC 8200, its extension headers, and the jumbo payload of RFC 2675.
 
 use super::transport::{self, Transport, protocol};
-use super::{Addresses, Cursor, Fragment, LinkHeader, Malformed, Packet, PacketBytes};
+use super::{Addresses, Cursor, Fragment, Malformed, Packet, PacketBytes};
 use crate::limits::EXTENSION_HEADER_COUNT_MAX;
 
 /// Octets of the fixed header.
@@ -17,17 +17,16 @@ const JUMBO_PAYLOAD: u8 = 0xc2;
 #[inline]
 pub(super) fn parse<P: PacketBytes + ?Sized>(
     cursor: &Cursor<'_, P>,
-    link: LinkHeader,
-) -> Result<Packet, Malformed> {
+    packet: &mut Packet,
+) -> Result<(), Malformed> {
     let Some([v0, v1, v2, v3, p0, p1, next_header, hop_limit]) = cursor.peek(0) else {
         return Err(Malformed::Ipv6HeaderCut);
     };
     if v0 >> 4 != 6 {
         return Err(Malformed::Ipv6Version(v0 >> 4));
     }
-    let (Some(source), Some(destination)) = (cursor.peek(8), cursor.peek(24)) else {
-        return Err(Malformed::Ipv6HeaderCut);
-    };
+    let source = cursor.peek(8).ok_or(Malformed::Ipv6HeaderCut)?;
+    let destination = cursor.peek(24).ok_or(Malformed::Ipv6HeaderCut)?;
     let payload_length = usize::from(u16::from_be_bytes([p0, p1]));
     let octets = HEADER_SIZE.saturating_add(match payload_length {
         0 => long_payload_size(cursor, next_header),
@@ -39,19 +38,18 @@ pub(super) fn parse<P: PacketBytes + ?Sized>(
     } else {
         (Transport::None, 0)
     };
-    Ok(Packet {
-        addresses: Addresses::V6 { source, destination },
-        protocol: walk.protocol,
-        transport,
-        transport_offset: cursor.offset(walk.ahead),
-        fragment: walk.fragment,
-        octets: u64::try_from(octets).unwrap_or(u64::MAX),
-        tcp_control_bits,
-        class_of_service: v0 << 4 | v1 >> 4,
-        ttl: hop_limit,
-        flow_label: u32::from_be_bytes([0, v1 & 0xf, v2, v3]),
-        link,
-    })
+    packet.addresses = Addresses::V6 { source, destination };
+    packet.protocol = walk.protocol;
+    packet.transport = transport;
+    packet.network_offset = cursor.offset(0);
+    packet.transport_offset = cursor.offset(walk.ahead);
+    packet.fragment = walk.fragment;
+    packet.octets = u64::try_from(octets).unwrap_or(u64::MAX);
+    packet.tcp_control_bits = tcp_control_bits;
+    packet.class_of_service = v0 << 4 | v1 >> 4;
+    packet.ttl = hop_limit;
+    packet.flow_label = u32::from_be_bytes([0, v1 & 0xf, v2, v3]);
+    Ok(())
 }
 
 /// The payload's size where the header's field is 0: nothing, or more than the field can say.
@@ -91,6 +89,7 @@ fn walk_extensions<P: PacketBytes + ?Sized>(
     let mut walk =
         Walk { protocol: next_header, ahead: HEADER_SIZE, has_transport: false, fragment: None };
     for walked in 0..=EXTENSION_HEADER_COUNT_MAX {
+        walk.ahead = cursor.forget_number(walk.ahead);
         match walk.protocol {
             protocol::HOP_BY_HOP
             | protocol::ROUTING

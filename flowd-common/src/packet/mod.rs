@@ -33,6 +33,13 @@ pub trait PacketBytes {
 
     /// Octets that the frame had on the wire; no less than are held.
     fn wire_size(&self) -> usize;
+
+    /// The same number. The kernel's verifier follows every path with the numbers that it knows;
+    /// where it forgets one, the paths that differ in nothing else become one.
+    #[inline]
+    fn forget(&self, number: usize) -> usize {
+        number
+    }
 }
 
 impl PacketBytes for [u8] {
@@ -56,6 +63,11 @@ impl<P: PacketBytes + ?Sized> PacketBytes for &P {
     #[inline]
     fn wire_size(&self) -> usize {
         (**self).wire_size()
+    }
+
+    #[inline]
+    fn forget(&self, number: usize) -> usize {
+        (**self).forget(number)
     }
 }
 
@@ -82,6 +94,7 @@ impl PacketBytes for Captured<'_> {
 
 /// Source and destination address, in network order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u64)]
 pub enum Addresses {
     /// Of an IPv4 packet.
     V4 {
@@ -133,6 +146,8 @@ pub struct Packet {
     pub protocol: u8,
     /// Ports, or ICMP type and code.
     pub transport: Transport,
+    /// Where the IP header begins, from the start of the frame.
+    pub network_offset: usize,
     /// Where the protocol's own header begins, from the start of the frame.
     pub transport_offset: usize,
     /// Which part of a fragmented packet it is, if it is one.
@@ -151,17 +166,52 @@ pub struct Packet {
     pub link: LinkHeader,
 }
 
+impl Packet {
+    /// What [`parse_into`] begins with.
+    pub const NONE: Self = Self {
+        addresses: Addresses::V4 { source: [0; 4], destination: [0; 4] },
+        protocol: 0,
+        transport: Transport::None,
+        network_offset: 0,
+        transport_offset: 0,
+        fragment: None,
+        octets: 0,
+        tcp_control_bits: 0,
+        class_of_service: 0,
+        ttl: 0,
+        flow_label: 0,
+        link: LinkHeader { source_mac: None, destination_mac: None, vlan_id: None },
+    };
+}
+
 /// Reads a frame of this link type down to its outermost IP header's transport.
 ///
 /// # Errors
 /// The frame carries no IP, or nothing that can be read as IP.
 #[inline]
 pub fn parse<P: PacketBytes + ?Sized>(link_type: LinkType, bytes: &P) -> Result<Packet, Refusal> {
+    let mut packet = Packet::NONE;
+    parse_into(link_type, bytes, &mut packet)?;
+    Ok(packet)
+}
+
+/// As [`parse`], into memory of the caller's: a kernel program's stack has no room for what is
+/// handed on by value from function to function.
+///
+/// # Errors
+/// As [`parse`]; what is in `packet` means nothing then.
+#[inline]
+pub fn parse_into<P: PacketBytes + ?Sized>(
+    link_type: LinkType,
+    bytes: &P,
+    packet: &mut Packet,
+) -> Result<(), Refusal> {
     let mut cursor = Cursor::new(bytes);
-    let (network, link) = ethernet::find_network(link_type, &mut cursor)?;
-    let packet = match network {
-        Network::Ipv4 => ipv4::parse(&cursor, link),
-        Network::Ipv6 => ipv6::parse(&cursor, link),
+    let network = ethernet::find_network(link_type, &mut cursor, &mut packet.link)?;
+    cursor.forget();
+    let parsed = match network {
+        Network::Ipv4 => ipv4::parse(&cursor, packet),
+        Network::Ipv6 => ipv6::parse(&cursor, packet),
     };
-    packet.map_err(Refusal::Malformed)
+    parsed.map_err(Refusal::Malformed)
 }

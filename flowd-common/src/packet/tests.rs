@@ -81,6 +81,7 @@ fn reads_every_field_of_tcp_over_ipv4() {
         addresses: Addresses::V4 { source: [192, 0, 2, 1], destination: [198, 51, 100, 2] },
         protocol: 6,
         transport: Transport::Ports { source: 1025, destination: 443 },
+        network_offset: 14,
         transport_offset: 34,
         fragment: None,
         octets: 40,

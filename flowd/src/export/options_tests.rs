@@ -7,8 +7,9 @@ use crate::model::time::UnixMillis;
 use crate::model::{FlowRecord, PointTotals, Volume};
 use crate::wire::v9::MessageEncoder;
 use flowd_common::{Direction, ObservationPoint};
+use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::num::NonZeroU32;
 
 const SAMPLING_ID: u16 = 256;
@@ -31,6 +32,17 @@ fn interface(number: u32) -> InterfaceOptions {
         description: format!("uplink {number}"),
         ledgers: vec![ledger(Direction::EGRESS, base + 500), ledger(Direction::INGRESS, base)],
     }
+}
+
+/// An address that nobody else is given while nobody listens there: of this process alone, and its
+/// port is none that the system chooses.
+fn own_address(port: u16) -> SocketAddr {
+    let [_, a, b, c] = std::process::id().to_be_bytes();
+    SocketAddr::from(([127, a, b, c], port))
+}
+
+fn listen(address: SocketAddr) -> Collector {
+    Collector::on(UdpSocket::bind(address).unwrap())
 }
 
 fn at(seconds: i64) -> UnixMillis {
@@ -158,8 +170,8 @@ fn an_exporter_with_nothing_to_tell_keeps_silent() {
 
 #[test]
 fn ledgers_tell_what_this_collector_was_not_sent() {
-    let collector = Collector::new();
-    let address = collector.0.local_addr().unwrap();
+    let address = own_address(20_551);
+    let collector = listen(address);
     let other = Collector::new();
     let mut config = collector.config();
     config.collectors.push(other.0.local_addr().unwrap());
@@ -174,7 +186,7 @@ fn ledgers_tell_what_this_collector_was_not_sent() {
     drop(collector);
     exporter.export(&records, NOW);
     exporter.flush(NOW);
-    let collector = Collector::on(UdpSocket::bind(address).unwrap());
+    let collector = listen(address);
     exporter.export(&records[..1], NOW);
     exporter.flush(NOW);
     let messages = collector.messages();
@@ -315,4 +327,53 @@ fn a_round_goes_on_although_interfaces_come_and_go() {
     let (round, told) = options.tell(Round::Names(None), &mut small, 60, &not_sent);
     assert!(round.is_none());
     assert_eq!(told, 0);
+}
+
+proptest! {
+    /// Whatever becomes of the messages, the books balance in all and by point, and the last word
+    /// that is sent tells the same.
+    #[test]
+    fn books_and_ledgers_balance_while_a_collector_comes_and_goes(
+        steps in proptest::collection::vec((any::<bool>(), 0_usize..60, 1_u32..4), 1..25),
+    ) {
+        let address = own_address(20_552);
+        let mut collector = Some(listen(address));
+        let config = ExporterConfig { message_size_max: 300, ..ExporterConfig::new(vec![address], at(-60)) };
+        let mut exporter = Exporter::new(&config).unwrap();
+        exporter.describe((1..4).map(interface).collect());
+        let mut given = 0;
+        for (second, (listens, count, number)) in (0..).zip(steps) {
+            if listens != collector.is_some() {
+                collector = listens.then(|| listen(address));
+            }
+            let direction = if count % 2 == 0 { Direction::INGRESS } else { Direction::EGRESS };
+            exporter.export(&vec![seen_at(number, direction); count], at(second));
+            given += u64::try_from(count).unwrap();
+            exporter.flush(at(second));
+            // What it has received leaves its buffer.
+            collector.as_ref().map(Collector::messages);
+        }
+        let collector = collector.unwrap_or_else(|| listen(address));
+        exporter.finish(at(100));
+        exporter.finish(at(101));
+        let statistics = exporter.statistics().remove(0);
+        let sum = |totals: &mut dyn Iterator<Item = Totals>| {
+            totals.fold(Totals::default(), |mut sum, more| {
+                sum.add(more);
+                sum
+            })
+        };
+        let not_sent = sum(&mut statistics.not_sent.values().copied());
+        let not_sent_at = sum(&mut statistics.not_sent_at.iter().map(|at| at.totals));
+        prop_assert_eq!(not_sent, not_sent_at);
+        prop_assert_eq!(statistics.exported.records + not_sent.records, given);
+        let told: BTreeMap<_, _> = ledgers(&collector.messages()).into_iter().collect();
+        prop_assert_eq!(told.len(), 6);
+        let counters = told.values().map(|counters| Totals {
+            records: counters[5],
+            packets: counters[6],
+            octets: counters[7],
+        });
+        prop_assert_eq!(sum(&mut counters.into_iter()), not_sent);
+    }
 }

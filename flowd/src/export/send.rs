@@ -150,8 +150,8 @@ impl Link {
         self.books.statistics(self.address)
     }
 
-    /// Begins a message with what is due before any record. At least half of it is left to the
-    /// records, if templates leave as much.
+    /// Begins a message with what is due before any record. Options data stops at half of it, so
+    /// that records go on meanwhile.
     fn begin(&mut self, source: &Source) {
         if self.is_refresh_due(source.now) {
             self.refresh(source);

@@ -169,6 +169,7 @@ mod tests {
             addresses: Addresses::V4 { source: [192, 0, 2, 1], destination: [192, 0, 2, 2] },
             protocol: 17,
             transport: Transport::Ports { source: source_port, destination: 53 },
+            network_offset: 0,
             transport_offset: 20,
             fragment: Some(fragment),
             octets: 1500,

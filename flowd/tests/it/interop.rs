@@ -381,8 +381,6 @@ fn nfcapd_reads_our_interfaces_and_passes_over_our_options_data() {
         let number = |name: &str| record[name].as_u64().unwrap_or_default();
         let interfaces = (number("input_snmp"), number("output_snmp"), number("direction"));
         assert!(matches!(interfaces, (2, 0, 0) | (0, 3, 1)), "{record}");
-        // It has understood the sampling.
-        assert_eq!(number("in_packets"), 30);
     }
     let egress = records.iter().filter(|record| record["direction"] == 1).count();
     assert_eq!(egress as u64, count / 2);
