@@ -68,11 +68,21 @@ impl Ledger {
 }
 
 /// What is counted at one observation point.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Point {
     entry: LedgerEntry,
     recorded: Totals,
     before_attach: Volume,
+}
+
+impl Default for Point {
+    fn default() -> Self {
+        Self {
+            entry: LedgerEntry::ZERO,
+            recorded: Totals::default(),
+            before_attach: Volume::default(),
+        }
+    }
 }
 
 impl Point {
@@ -226,7 +236,7 @@ mod tests {
             unaccounted_octets: unaccounted * 60,
             not_selected_packets: not_selected,
             refused,
-            ..LedgerEntry::default()
+            ..LedgerEntry::ZERO
         }
     }
 
