@@ -27,6 +27,13 @@ pub(super) fn print(status: &ExporterStatus, out: &mut impl Write) -> io::Result
     let balance =
         if status.is_balanced() { "balanced" } else { "NOT BALANCED, please report this" };
     writeln!(out, "books       {balance} at {}\n", status.at)?;
+    print_interfaces(status, out)?;
+    writeln!(out)?;
+    print_collectors(status, out)?;
+    writeln!(out)
+}
+
+fn print_interfaces(status: &ExporterStatus, out: &mut impl Write) -> io::Result<()> {
     let headings = [
         "interface",
         "hook",
@@ -67,7 +74,10 @@ pub(super) fn print(status: &ExporterStatus, out: &mut impl Write) -> io::Result
     for line in &refused {
         writeln!(out, "refused     {line}")?;
     }
-    writeln!(out)?;
+    Ok(())
+}
+
+fn print_collectors(status: &ExporterStatus, out: &mut impl Write) -> io::Result<()> {
     let headings = ["collector", "records", "packets", "octets", "messages", "not sent", "off by"];
     let mut rows: Vec<Vec<String>> = vec![headings.map(str::to_owned).to_vec()];
     for collector in &status.collectors {
@@ -87,8 +97,7 @@ pub(super) fn print(status: &ExporterStatus, out: &mut impl Write) -> io::Result
             collector.discrepancy.to_string(),
         ]);
     }
-    align(&rows, 1, out)?;
-    writeln!(out)
+    align(&rows, 1, out)
 }
 
 fn row(name: &str, hook: &str, way: &str, ledger: &Ledger) -> Vec<String> {
