@@ -160,10 +160,14 @@ impl Ledgers {
         }
     }
 
-    /// Notes what had passed an interface when flowd was attached.
+    /// Notes what had passed an interface when flowd was attached for the first time: what its
+    /// counters say later has been seen, but for the time that it was left out.
     pub(super) fn before_attach(&mut self, point: ObservationPoint, counters: LinkCounters) {
         let LinkCounters { packets, octets } = counters;
-        self.points.entry(point).or_default().before_attach.add(Volume { packets, octets });
+        self.points.entry(point).or_insert_with(|| Point {
+            before_attach: Volume { packets, octets },
+            ..Point::default()
+        });
     }
 
     /// The ledger of a point.
@@ -303,6 +307,7 @@ mod tests {
         let point = ObservationPoint::new(2, Direction::INGRESS);
         let mut ledgers = Ledgers::default();
         ledgers.before_attach(point, LinkCounters { packets: 7, octets: 900 });
+        ledgers.before_attach(point, LinkCounters { packets: 70, octets: 9_000 });
         let ledger = ledgers.of(point, &PointTotals::default());
         assert_eq!(ledger.before_attach, Volume { packets: 7, octets: 900 });
         assert!(ledger.discrepancy.is_zero() && ledger.seen == Volume::default());
