@@ -110,5 +110,5 @@ pub fn run(plan: &Plan, notify: &mut dyn FnMut(&Notice)) -> Result<ExporterStatu
     }
     // Whatever ended it, what was metered is sent.
     let end = session.finish();
-    outcome.and_then(|()| end)
+    outcome.and(end)
 }
