@@ -1,6 +1,6 @@
 //! account: a packet -> key and entry for the table of its family, or why it is not accounted.
 
-use flowd_common::packet::{Addresses, Fragment, Packet, PacketBytes};
+use flowd_common::packet::{Addresses, Packet, PacketBytes};
 use flowd_common::{
     FirstPacket, FlowCounters, FlowEntry, FlowKeyV4, FlowKeyV6, ObservationPoint, TransportKind,
 };
@@ -50,26 +50,35 @@ pub(crate) enum Family {
     V6,
 }
 
-/// Transport as a key holds it: kind, source port, destination port.
-pub(crate) type KeyTransport = (TransportKind, u16, u16);
+/// What tells flows between the same hosts apart, as a key holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ports {
+    pub(crate) protocol: u8,
+    pub(crate) transport: (TransportKind, u16, u16),
+}
 
-/// Says what is to be added where for a packet that was parsed from these octets. `resolve` says
-/// of a fragment to which protocol and ports it belongs.
+impl Ports {
+    /// What the packet says itself.
+    #[inline(always)]
+    pub(crate) const fn of_packet(packet: &Packet) -> Self {
+        Self { protocol: packet.protocol, transport: packet.transport.to_key() }
+    }
+}
+
+/// Says what is to be added where for a packet that was parsed from these octets. Its ports are
+/// those of its first fragment, if it is a later one.
 #[inline(always)]
 pub(crate) fn account<P: PacketBytes>(
     packet: &Packet,
+    ports: Ports,
     bytes: &P,
     observation: &Observation,
     work: &mut Work,
-    resolve: impl FnOnce(&Packet, Fragment) -> (u8, KeyTransport),
 ) -> Family {
     work.entry.counters = counters(packet, bytes, observation);
     work.entry.first = first(packet, observation);
     work.entry.padding = [0; 4];
-    let (protocol, transport) = match packet.fragment {
-        Some(fragment) => resolve(packet, fragment),
-        None => (packet.protocol, packet.transport.to_key()),
-    };
+    let Ports { protocol, transport } = ports;
     match packet.addresses {
         Addresses::V4 { source, destination } => {
             work.key_v4.source_address = source;
@@ -184,10 +193,10 @@ mod tests {
     }
 
     fn account_v4(octets: &[u8], observation: &Observation) -> (FlowKeyV4, FlowEntry) {
-        let resolve = |packet: &Packet, _| (packet.protocol, packet.transport.to_key());
         let mut work = work();
         let packet = parse(LinkType::RawIp, octets).unwrap();
-        let family = account(&packet, &octets, observation, &mut work, resolve);
+        let ports = Ports::of_packet(&packet);
+        let family = account(&packet, ports, &octets, observation, &mut work);
         assert_eq!(family, Family::V4);
         (work.key_v4, work.entry)
     }
@@ -228,18 +237,13 @@ mod tests {
     }
 
     #[test]
-    fn a_fragment_is_asked_for() {
+    fn a_fragment_has_the_ports_that_it_is_given() {
         let mut later = UDP;
         later[7] = 1;
-        let resolve = |_: &Packet, fragment: Fragment| {
-            assert_eq!(fragment.offset, 8);
-            (17, (TransportKind::PORTS, 1, 2))
-        };
-        let mut work = work();
         let packet = parse(LinkType::RawIp, &later[..]).unwrap();
-        let family = account(&packet, &&later[..], &SEEN, &mut work, resolve);
-        assert_eq!(family, Family::V4);
-        let key = work.key_v4;
-        assert_eq!((key.source_port, key.destination_port), (1, 2));
+        let ports = Ports { protocol: 17, transport: (TransportKind::PORTS, 1, 2) };
+        let mut work = work();
+        assert_eq!(account(&packet, ports, &&later[..], &SEEN, &mut work), Family::V4);
+        assert_eq!((work.key_v4.source_port, work.key_v4.destination_port), (1, 2));
     }
 }

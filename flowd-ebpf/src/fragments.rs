@@ -1,6 +1,6 @@
 //! fragments: what a first fragment says of the later ones, which have no ports of their own.
 
-use crate::account::KeyTransport;
+use crate::account::Ports;
 use crate::maps;
 use flowd_common::limits::FRAGMENT_TIMEOUT_NANOS;
 use flowd_common::packet::{Addresses, Fragment, Packet};
@@ -47,7 +47,7 @@ pub(crate) enum Stitch {
     Unstitched,
 }
 
-/// The protocol and transport of a fragment: a first one tells, a later one asks.
+/// The ports of a fragment: a first one tells, a later one asks.
 #[inline(always)]
 pub(crate) fn resolve(
     point: ObservationPoint,
@@ -55,7 +55,7 @@ pub(crate) fn resolve(
     packet: &Packet,
     fragment: Fragment,
     key: &mut FragmentKey,
-) -> (u8, KeyTransport, Stitch) {
+) -> (Ports, Stitch) {
     key.fill(point, packet, fragment);
     if fragment.offset == 0 {
         let (transport_kind, source_port, destination_port) = packet.transport.to_key();
@@ -72,7 +72,7 @@ pub(crate) fn resolve(
         };
         // It fails when the kernel has no memory at hand; then later fragments go without.
         let _ = maps::FRAGMENTS.insert(&*key, ports, 0);
-        return (packet.protocol, packet.transport.to_key(), Stitch::First);
+        return (Ports::of_packet(packet), Stitch::First);
     }
     // SAFETY: a value that is overwritten while it is read gives ports of another packet with
     // the same addresses and identification; nothing else depends on it.
@@ -81,9 +81,9 @@ pub(crate) fn resolve(
             let FragmentPorts { source_port, destination_port, transport_kind, protocol, .. } =
                 *first;
             let transport = (transport_kind, source_port, destination_port);
-            (protocol, transport, Stitch::Stitched)
+            (Ports { protocol, transport }, Stitch::Stitched)
         }
-        _ => (packet.protocol, packet.transport.to_key(), Stitch::Unstitched),
+        _ => (Ports::of_packet(packet), Stitch::Unstitched),
     }
 }
 

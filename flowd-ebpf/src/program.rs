@@ -1,6 +1,6 @@
 //! program: what every entry point does with its packet.
 
-use crate::account::{Family, Observation, Segments, Work, account};
+use crate::account::{Family, Observation, Ports, Segments, Work, account};
 use crate::context::{PacketContext, Rest};
 use crate::fragments::{self, FragmentKey, Stitch};
 use crate::maps;
@@ -74,13 +74,10 @@ pub(crate) fn meter<R: Rest>(
     // SAFETY: the helper has no conditions.
     let time_nanos = unsafe { bpf_ktime_get_boot_ns() }.cast_signed();
     let observation = Observation { point, time_nanos, segments, vlan_id };
-    let mut stitch = Stitch::First;
-    let family = account(parsed, packet, &observation, work, |packet, fragment| {
-        let (protocol, transport, how) =
-            fragments::resolve(point, time_nanos, packet, fragment, fragment_key);
-        stitch = how;
-        (protocol, transport)
-    });
+    let (ports, stitch) = match parsed.fragment {
+        Some(fragment) => fragments::resolve(point, time_nanos, parsed, fragment, fragment_key),
+        None => (Ports::of_packet(parsed), Stitch::First),
+    };
     match stitch {
         Stitch::First => {}
         Stitch::Stitched => ledger.fragments_stitched = ledger.fragments_stitched.wrapping_add(1),
@@ -88,6 +85,7 @@ pub(crate) fn meter<R: Rest>(
             ledger.fragments_unstitched = ledger.fragments_unstitched.wrapping_add(1);
         }
     }
+    let family = account(parsed, ports, packet, &observation, work);
     let entry = &work.entry;
     match family {
         Family::V4 => {
@@ -128,12 +126,18 @@ fn count(ledger: &mut LedgerEntry, entry: &FlowEntry, is_added: bool) {
     }
 }
 
-/// The same number, of which the compiler knows nothing any more: it leaves out checks that it
-/// can prove, and the verifier wants to see them.
+/// The same number, below 256, of which the compiler knows nothing any more: it leaves out checks
+/// that it can prove, and the verifier wants to see them.
 #[inline(always)]
 fn unknown(mut number: usize) -> usize {
-    // SAFETY: there is no instruction in it.
-    unsafe { core::arch::asm!("/* {0} */", inout(reg) number, options(pure, nomem, nostack)) };
+    // SAFETY: the instruction changes the register that is named, and nothing else.
+    unsafe {
+        core::arch::asm!(
+            "{number} &= 0xff",
+            number = inout(reg) number,
+            options(pure, nomem, nostack),
+        );
+    }
     number
 }
 
