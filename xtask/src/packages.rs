@@ -41,6 +41,12 @@ pub(crate) const TSHARK: Package = Package {
 /// Runs the corpus comparison, where a corpus is there.
 pub(crate) const PYTHON: Package =
     Package { name: "python3", installs: "/usr/bin/python3", reason: "runs comparison scripts" };
+/// Makes network namespaces and interfaces.
+pub(crate) const IPROUTE: Package = Package {
+    name: "iproute2",
+    installs: "/usr/sbin/ip",
+    reason: "makes the network that the demo runs in",
+};
 // Debian has two packages that install /usr/bin/rustc, so these are told by dpkg's own files.
 /// A compiler that is new enough.
 pub(crate) const RUSTC_WEB: Package = Package {
