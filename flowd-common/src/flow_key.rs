@@ -63,16 +63,6 @@ impl Transport {
             Self::Icmp { type_code } => (TransportKind::ICMP, 0, type_code),
         }
     }
-
-    /// What a key holds of it, back again.
-    #[must_use]
-    pub const fn of_key(kind: TransportKind, source: u16, destination: u16) -> Self {
-        match kind {
-            TransportKind::PORTS => Self::Ports { source, destination },
-            TransportKind::ICMP => Self::Icmp { type_code: destination },
-            _ => Self::None,
-        }
-    }
 }
 
 /// The key of an IPv4 flow.
@@ -147,14 +137,18 @@ impl FlowKeyV4 {
             transport_kind: TransportKind::NONE,
             padding: 0,
         };
-        key.set_rest(point, protocol, transport);
+        key.set_rest(point, protocol, transport.to_key());
         key
     }
 
     /// Sets all but the addresses.
     #[inline]
-    pub const fn set_rest(&mut self, point: ObservationPoint, protocol: u8, transport: Transport) {
-        let (transport_kind, source_port, destination_port) = transport.to_key();
+    pub const fn set_rest(
+        &mut self,
+        point: ObservationPoint,
+        protocol: u8,
+        (transport_kind, source_port, destination_port): (TransportKind, u16, u16),
+    ) {
         self.interface = point.interface;
         self.source_port = source_port;
         self.destination_port = destination_port;
@@ -186,14 +180,18 @@ impl FlowKeyV6 {
             transport_kind: TransportKind::NONE,
             padding: 0,
         };
-        key.set_rest(point, protocol, transport);
+        key.set_rest(point, protocol, transport.to_key());
         key
     }
 
     /// Sets all but the addresses.
     #[inline]
-    pub const fn set_rest(&mut self, point: ObservationPoint, protocol: u8, transport: Transport) {
-        let (transport_kind, source_port, destination_port) = transport.to_key();
+    pub const fn set_rest(
+        &mut self,
+        point: ObservationPoint,
+        protocol: u8,
+        (transport_kind, source_port, destination_port): (TransportKind, u16, u16),
+    ) {
         self.interface = point.interface;
         self.source_port = source_port;
         self.destination_port = destination_port;

@@ -1,7 +1,9 @@
 //! account: a packet -> key and entry for the table of its family, or why it is not accounted.
 
-use flowd_common::packet::{Addresses, Fragment, Packet, PacketBytes, Transport};
-use flowd_common::{FirstPacket, FlowCounters, FlowEntry, FlowKeyV4, FlowKeyV6, ObservationPoint};
+use flowd_common::packet::{Addresses, Fragment, Packet, PacketBytes};
+use flowd_common::{
+    FirstPacket, FlowCounters, FlowEntry, FlowKeyV4, FlowKeyV6, ObservationPoint, TransportKind,
+};
 
 /// IANA protocol numbers of those whose segments the kernel holds as one.
 const PROTOCOL_TCP: u8 = 6;
@@ -48,6 +50,9 @@ pub(crate) enum Family {
     V6,
 }
 
+/// Transport as a key holds it: kind, source port, destination port.
+pub(crate) type KeyTransport = (TransportKind, u16, u16);
+
 /// Says what is to be added where for a packet that was parsed from these octets. `resolve` says
 /// of a fragment to which protocol and ports it belongs.
 #[inline(always)]
@@ -56,14 +61,14 @@ pub(crate) fn account<P: PacketBytes>(
     bytes: &P,
     observation: &Observation,
     work: &mut Work,
-    resolve: impl FnOnce(&Packet, Fragment) -> (u8, Transport),
+    resolve: impl FnOnce(&Packet, Fragment) -> (u8, KeyTransport),
 ) -> Family {
     work.entry.counters = counters(packet, bytes, observation);
     work.entry.first = first(packet, observation);
     work.entry.padding = [0; 4];
     let (protocol, transport) = match packet.fragment {
         Some(fragment) => resolve(packet, fragment),
-        None => (packet.protocol, packet.transport),
+        None => (packet.protocol, packet.transport.to_key()),
     };
     match packet.addresses {
         Addresses::V4 { source, destination } => {
@@ -135,7 +140,7 @@ fn header_octets<P: PacketBytes>(packet: &Packet, bytes: &P) -> u64 {
 mod tests {
     use super::*;
     use flowd_common::Direction;
-    use flowd_common::packet::{LinkType, parse};
+    use flowd_common::packet::{LinkType, Transport, parse};
 
     const UDP: [u8; 28] = [
         0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2, //
@@ -179,7 +184,7 @@ mod tests {
     }
 
     fn account_v4(octets: &[u8], observation: &Observation) -> (FlowKeyV4, FlowEntry) {
-        let resolve = |packet: &Packet, _| (packet.protocol, packet.transport);
+        let resolve = |packet: &Packet, _| (packet.protocol, packet.transport.to_key());
         let mut work = work();
         let packet = parse(LinkType::RawIp, octets).unwrap();
         let family = account(&packet, &octets, observation, &mut work, resolve);
@@ -228,7 +233,7 @@ mod tests {
         later[7] = 1;
         let resolve = |_: &Packet, fragment: Fragment| {
             assert_eq!(fragment.offset, 8);
-            (17, Transport::Ports { source: 1, destination: 2 })
+            (17, (TransportKind::PORTS, 1, 2))
         };
         let mut work = work();
         let packet = parse(LinkType::RawIp, &later[..]).unwrap();

@@ -1,8 +1,9 @@
 //! fragments: what a first fragment says of the later ones, which have no ports of their own.
 
+use crate::account::KeyTransport;
 use crate::maps;
 use flowd_common::limits::FRAGMENT_TIMEOUT_NANOS;
-use flowd_common::packet::{Addresses, Fragment, Packet, Transport};
+use flowd_common::packet::{Addresses, Fragment, Packet};
 use flowd_common::{ObservationPoint, TransportKind};
 
 /// What all fragments of a packet share (RFC 791 section 3.2; RFC 8200 section 4.5, where the
@@ -54,7 +55,7 @@ pub(crate) fn resolve(
     packet: &Packet,
     fragment: Fragment,
     key: &mut FragmentKey,
-) -> (u8, Transport, Stitch) {
+) -> (u8, KeyTransport, Stitch) {
     key.fill(point, packet, fragment);
     if fragment.offset == 0 {
         let (transport_kind, source_port, destination_port) = packet.transport.to_key();
@@ -71,7 +72,7 @@ pub(crate) fn resolve(
         };
         // It fails when the kernel has no memory at hand; then later fragments go without.
         let _ = maps::FRAGMENTS.insert(&*key, ports, 0);
-        return (packet.protocol, packet.transport, Stitch::First);
+        return (packet.protocol, packet.transport.to_key(), Stitch::First);
     }
     // SAFETY: a value that is overwritten while it is read gives ports of another packet with
     // the same addresses and identification; nothing else depends on it.
@@ -79,10 +80,10 @@ pub(crate) fn resolve(
         Some(first) if time_nanos.wrapping_sub(first.seen_nanos) < FRAGMENT_TIMEOUT_NANOS => {
             let FragmentPorts { source_port, destination_port, transport_kind, protocol, .. } =
                 *first;
-            let transport = Transport::of_key(transport_kind, source_port, destination_port);
+            let transport = (transport_kind, source_port, destination_port);
             (protocol, transport, Stitch::Stitched)
         }
-        _ => (packet.protocol, packet.transport, Stitch::Unstitched),
+        _ => (packet.protocol, packet.transport.to_key(), Stitch::Unstitched),
     }
 }
 

@@ -60,10 +60,16 @@ mod entry {
         let rest = Xdp(context.ctx, Copied(octets));
         // SAFETY: the kernel gives the packet to the program for this call.
         let packet = unsafe { PacketContext::new(data, data_end, rest) };
-        let point = ObservationPoint::new(context.ingress_ifindex() as u32, Direction::INGRESS);
-        let segments = Segments { count: 0, size: 0 };
-        let seen = Seen { point, segments, vlan_id: None };
-        meter(&packet, &seen, &mut parts);
+        let seen = || Seen {
+            // SAFETY: the kernel gives the context to the program for this call.
+            point: ObservationPoint::new(
+                unsafe { (&raw const (*context.ctx).ingress_ifindex).read_volatile() },
+                Direction::INGRESS,
+            ),
+            segments: Segments { count: 0, size: 0 },
+            vlan_id: None,
+        };
+        meter(&packet, seen, &mut parts);
         xdp_action::XDP_PASS
     }
 
@@ -95,15 +101,23 @@ mod entry {
         let rest = Skb(skb, Copied(octets));
         // SAFETY: the kernel gives the packet to the program for this call.
         let packet = unsafe { PacketContext::new(data, data_end, rest) };
-        // SAFETY: as above; all are plain fields of the context.
-        let (interface, count, size, has_vlan, vlan_tci) = unsafe {
-            ((*skb).ifindex, (*skb).gso_segs, (*skb).gso_size, (*skb).vlan_present, (*skb).vlan_tci)
+        // SAFETY: as above; all are plain fields of the context. Volatile, so that they are read
+        // after the packet is parsed: what is known of them before that multiplies the paths.
+        let seen = || unsafe {
+            let has_vlan = (&raw const (*skb).vlan_present).read_volatile();
+            let vlan_tci = (&raw const (*skb).vlan_tci).read_volatile();
+            let interface = (&raw const (*skb).ifindex).read_volatile();
+            Seen {
+                point: ObservationPoint::new(interface, direction),
+                segments: Segments {
+                    count: (&raw const (*skb).gso_segs).read_volatile(),
+                    size: (&raw const (*skb).gso_size).read_volatile(),
+                },
+                // The upper four bits are priority and drop eligibility.
+                vlan_id: (has_vlan != 0).then_some((vlan_tci & 0x0fff) as u16),
+            }
         };
-        // The upper four bits are priority and drop eligibility.
-        let vlan_id = (has_vlan != 0).then_some((vlan_tci & 0x0fff) as u16);
-        let point = ObservationPoint::new(interface, direction);
-        let seen = Seen { point, segments: Segments { count, size }, vlan_id };
-        meter(&packet, &seen, &mut parts);
+        meter(&packet, seen, &mut parts);
     }
 
     /// This CPU's place to work in.

@@ -40,32 +40,40 @@ pub(crate) struct Parts<'a> {
 
 /// Meters one packet.
 #[inline(always)]
-pub(crate) fn meter<R: Rest>(packet: &PacketContext<R>, seen: &Seen, scratch: &mut Parts<'_>) {
+pub(crate) fn meter<R: Rest>(
+    packet: &PacketContext<R>,
+    seen: impl FnOnce() -> Seen,
+    scratch: &mut Parts<'_>,
+) {
+    // First of all, while there is one path only: the verifier walks through the parser once for
+    // each way that leads there.
+    let Parts { parsed, work, fragment_key } = scratch;
+    let is_selected = is_selected();
+    let outcome = if is_selected { parse_packet(packet, parsed) } else { Ok(()) };
     let Some(control) = maps::CONTROL.get_ptr(0) else {
         return;
     };
     // SAFETY: the array has this entry; user space stores whole words.
     let epoch = unsafe { control.read_volatile() };
-    let Some(ledger) = ledger(epoch, &seen.point) else {
+    let Seen { point, segments, vlan_id } = seen();
+    let Some(ledger) = ledger(epoch, &point) else {
         return;
     };
     // SAFETY: the value is this CPU's own, and programs on one CPU do not interrupt each other:
     // all run with bottom halves off.
     let ledger = unsafe { &mut *ledger };
-    if !is_selected() {
-        let packets = u64::from(seen.segments.count.max(1));
+    if !is_selected {
+        let packets = u64::from(segments.count.max(1));
         ledger.seen_packets = ledger.seen_packets.wrapping_add(packets);
         ledger.not_selected_packets = ledger.not_selected_packets.wrapping_add(packets);
         return;
     }
-    // SAFETY: the helper has no conditions.
-    let time_nanos = unsafe { bpf_ktime_get_boot_ns() }.cast_signed();
-    let &Seen { point, segments, vlan_id } = seen;
-    let observation = Observation { point, time_nanos, segments, vlan_id };
-    let Parts { parsed, work, fragment_key } = scratch;
-    if let Err(reason) = parse_packet(packet, parsed) {
+    if let Err(reason) = outcome {
         return refuse(ledger, reason, segments);
     }
+    // SAFETY: the helper has no conditions.
+    let time_nanos = unsafe { bpf_ktime_get_boot_ns() }.cast_signed();
+    let observation = Observation { point, time_nanos, segments, vlan_id };
     let mut stitch = Stitch::First;
     let family = account(parsed, packet, &observation, work, |packet, fragment| {
         let (protocol, transport, how) =

@@ -93,9 +93,7 @@ impl PacketBytes for Captured<'_> {
 }
 
 /// Source and destination address, in network order.
-///
-/// The wide tag puts the addresses where they can be copied by words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u64)]
 pub enum Addresses {
     /// Of an IPv4 packet.

@@ -1,7 +1,7 @@
 //! `flowd collect`: datagrams -> ring -> archive, a thread a worker, until told to stop.
 
 use super::statistics::{REQUEST, StoreStatistics};
-use super::{clock, control, shutdown};
+use super::{clock, control, shutdown, statistics};
 use crate::archive::{ArchiveConfig, Archiver, OpenStore, open_store};
 use crate::collect::{
     Books, DecoderConfig, ListenConfig, Statistics, TemplateStore, Worker, listen,
@@ -102,7 +102,7 @@ pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
     let heard_until = clock::now();
     sealed.raise();
     ended.push(join(archiver));
-    control::remove(&plan.store);
+    control::remove(&statistics::socket(&plan.store));
     let last = StoreStatistics { at: heard_until.0, ..statistics() };
     ended.push(last.write(&plan.store));
     ended.into_iter().collect::<Result<()>>()?;
@@ -201,7 +201,7 @@ fn serve_statistics(
     plan: &Plan,
     statistics: impl Fn() -> StoreStatistics + Send + 'static,
 ) -> Result<()> {
-    control::serve(&plan.store, move |request| match request {
+    control::serve(&statistics::socket(&plan.store), move |request| match request {
         REQUEST => serde_json::to_string(&statistics()).ok(),
         _ => None,
     })

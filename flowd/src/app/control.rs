@@ -1,5 +1,5 @@
-//! STORE/control.sock: how other processes ask a running collector. One line in, one JSON object
-//! out, then the connection ends.
+//! Control sockets: how other processes ask a running one. One line in, one JSON object out, then
+//! the connection ends.
 
 use anyhow::{Context, Result};
 use std::fs::{self, File};
@@ -9,29 +9,33 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const SOCKET_NAME: &str = "control.sock";
 /// A request is a word; what is longer is no request of ours.
 const REQUEST_SIZE_MAX: u64 = 256;
 /// A client that says nothing for this long holds up the next one no longer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The socket's path by way of the directory's descriptor: a socket address holds 108 octets
-/// (unix(7)), a store's path may be longer.
-fn socket_path(store: &Path) -> io::Result<(File, PathBuf)> {
-    let directory = File::open(store)?;
-    let path = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET_NAME}", directory.as_raw_fd()));
+/// The socket's path by way of its directory's descriptor: a socket address holds 108 octets
+/// (unix(7)), a path may be longer.
+fn short_path(socket: &Path) -> io::Result<(File, PathBuf)> {
+    let name = socket.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let directory = match socket.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?,
+        _ => File::open(".")?,
+    };
+    let path = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
     Ok((directory, path))
 }
 
-/// Answers requests on a thread of its own until the process ends.
-pub(super) fn serve<F>(store: &Path, answer: F) -> Result<()>
+/// Answers requests at `socket` on a thread of its own until the process ends. What an earlier
+/// process left there is taken over.
+pub(super) fn serve<F>(socket: &Path, answer: F) -> Result<()>
 where
     F: Fn(&str) -> Option<String> + Send + 'static,
 {
-    let (directory, path) = socket_path(store).context("open the store's directory")?;
-    remove(store);
-    let listener = UnixListener::bind(&path)
-        .with_context(|| format!("make {}", store.join(SOCKET_NAME).display()))?;
+    let make = || format!("make {}", socket.display());
+    let (directory, path) = short_path(socket).with_context(make)?;
+    remove(socket);
+    let listener = UnixListener::bind(&path).with_context(make)?;
     drop(directory);
     std::thread::Builder::new()
         .name("control".into())
@@ -46,9 +50,9 @@ where
 }
 
 /// Takes the socket away: nobody answers there any more.
-pub(super) fn remove(store: &Path) {
+pub(super) fn remove(socket: &Path) {
     // It may not be there.
-    drop(fs::remove_file(store.join(SOCKET_NAME)));
+    drop(fs::remove_file(socket));
 }
 
 fn reply(connection: &UnixStream, answer: &dyn Fn(&str) -> Option<String>) -> io::Result<()> {
@@ -62,15 +66,19 @@ fn reply(connection: &UnixStream, answer: &dyn Fn(&str) -> Option<String>) -> io
     out.write_all(b"\n")
 }
 
-/// Asks the collector that runs on a store; none if nobody answers.
-pub(super) fn ask(store: &Path, request: &str) -> Option<String> {
-    let (_directory, path) = socket_path(store).ok()?;
-    let mut connection = UnixStream::connect(path).ok()?;
-    connection.set_read_timeout(Some(5 * PATIENCE)).ok()?;
-    writeln!(connection, "{request}").ok()?;
+/// Asks the process that answers at `socket`.
+///
+/// # Errors
+/// If there is no such socket, nobody answers there, or it may not be used.
+pub(super) fn ask(socket: &Path, request: &str) -> io::Result<String> {
+    let (_directory, path) = short_path(socket)?;
+    let mut connection = UnixStream::connect(path)?;
+    connection.set_read_timeout(Some(5 * PATIENCE))?;
+    connection.set_write_timeout(Some(PATIENCE))?;
+    writeln!(connection, "{request}")?;
     let mut text = String::new();
-    connection.read_to_string(&mut text).ok()?;
-    Some(text)
+    connection.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -79,13 +87,24 @@ mod tests {
 
     #[test]
     fn a_request_is_answered_and_an_unknown_one_refused() {
-        let store = tempfile::tempdir().unwrap();
-        let long = store.path().join("d".repeat(120));
+        let folder = tempfile::tempdir().unwrap();
+        let long = folder.path().join("d".repeat(120));
         fs::create_dir(&long).unwrap();
-        serve(&long, |request| (request == "info").then(|| "{}".to_owned())).unwrap();
-        assert_eq!(ask(&long, "info").as_deref(), Some("{}\n"));
-        assert!(ask(&long, "dance").unwrap().contains("unknown request"));
-        remove(&long);
-        assert_eq!(ask(&long, "info"), None);
+        let socket = long.join("control.sock");
+        serve(&socket, |request| (request == "info").then(|| "{}".to_owned())).unwrap();
+        assert_eq!(ask(&socket, "info").unwrap(), "{}\n");
+        assert!(ask(&socket, "dance").unwrap().contains("unknown request"));
+        remove(&socket);
+        assert_eq!(ask(&socket, "info").unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn what_an_earlier_process_left_is_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("control.sock");
+        drop(UnixListener::bind(&socket).unwrap());
+        assert_eq!(ask(&socket, "info").unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        serve(&socket, |_| Some("{}".to_owned())).unwrap();
+        assert_eq!(ask(&socket, "info").unwrap(), "{}\n");
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tracing::warn;
 
 /// What a running collector is asked for.
@@ -19,6 +19,11 @@ pub(super) const REQUEST: &str = "statistics";
 const ABSENCES_MAX: usize = 1_000;
 const FILE_NAME: &str = "statistics.json";
 const NEW_NAME: &str = "statistics.json.new";
+
+/// STORE/control.sock, where the running collector answers.
+pub(super) fn socket(store: &Path) -> PathBuf {
+    store.join("control.sock")
+}
 
 /// The counters of a store's collectors.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +74,8 @@ impl StoreStatistics {
     /// The counters of a store for whoever asks: the running collector's, and whether there is
     /// one, else those that were written last.
     pub(super) fn of_store(store: &Path) -> (Self, bool) {
-        let live = control::ask(store, REQUEST).and_then(|text| serde_json::from_str(&text).ok());
+        let live = control::ask(&socket(store), REQUEST).ok();
+        let live = live.and_then(|text| serde_json::from_str(&text).ok());
         match live {
             Some(statistics) => (statistics, true),
             None => (Self::read(store), false),

@@ -9,6 +9,7 @@ mod info;
 pub mod output;
 mod resolve;
 mod run;
+mod status;
 
 use args::{Arguments, Command};
 use clap::{CommandFactory, Parser};
@@ -57,6 +58,7 @@ pub fn run() -> ExitCode {
 
 fn dispatch(command: Command) -> anyhow::Result<Outcome> {
     match command {
+        Command::Export(export) => run::export(&export),
         Command::Replay(replay) => run::replay(&replay),
         Command::Collect(collect) => run::collect(&collect),
         Command::Decode(decode) => run::decode(&decode),

@@ -1,7 +1,8 @@
 //! What was exported to a collector, and what was not, by reason.
 
-use crate::model::{Column, FlowRecord, Value};
+use crate::model::{FlowRecord, PointTotals, Totals};
 use crate::telemetry::Reason;
+use flowd_common::ObservationPoint;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -66,55 +67,52 @@ impl Reason for NotSent {
     }
 }
 
-/// Records, and what they tell of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Totals {
-    /// Records.
-    pub records: u64,
-    /// Their packets.
-    pub packets: u64,
-    /// Their octets.
-    pub octets: u64,
+/// What one message carries.
+#[derive(Debug, Default)]
+pub(super) struct Carried {
+    flows: Totals,
+    options_records: u64,
+    /// Of the flow records that say where they were seen; at most as many as there are records.
+    points: Vec<(ObservationPoint, Totals)>,
 }
 
-impl Totals {
-    /// What one record tells of, in its forward direction.
-    #[must_use]
-    pub fn of(record: &FlowRecord) -> Self {
-        let number = |column| match record.value(column) {
-            Some(Value::Unsigned(number)) => number,
-            _ => 0,
+impl Carried {
+    /// Adds a flow record.
+    pub(super) fn add(&mut self, record: &FlowRecord) {
+        let totals = Totals::of(record);
+        self.flows.add(totals);
+        let Some(point) = record.point() else {
+            return;
         };
-        Self {
-            records: 1,
-            packets: number(Column::PacketDeltaCount),
-            octets: number(Column::OctetDeltaCount),
+        // Records of one point come together: it is mostly the last one.
+        match self.points.iter_mut().rev().find(|(known, _)| *known == point) {
+            Some((_, sum)) => sum.add(totals),
+            None => self.points.push((point, totals)),
         }
     }
 
-    /// Adds.
-    pub fn add(&mut self, more: Self) {
-        let Self { records, packets, octets } = more;
-        self.records = self.records.saturating_add(records);
-        self.packets = self.packets.saturating_add(packets);
-        self.octets = self.octets.saturating_add(octets);
+    /// Adds records of options data.
+    pub(super) const fn add_options(&mut self, count: u64) {
+        self.options_records = self.options_records.saturating_add(count);
     }
 
-    /// Takes back what was added before.
-    fn take_back(&mut self, less: Self) {
-        let Self { records, packets, octets } = less;
-        self.records = self.records.saturating_sub(records);
-        self.packets = self.packets.saturating_sub(packets);
-        self.octets = self.octets.saturating_sub(octets);
+    /// Forgets all and keeps the memory.
+    pub(super) fn clear(&mut self) {
+        let Self { flows, options_records, points } = self;
+        *flows = Totals::default();
+        *options_records = 0;
+        points.clear();
     }
 }
 
 /// The counters of one collector.
 #[derive(Debug)]
 pub(super) struct CollectorBooks {
-    pub(super) messages: u64,
-    pub(super) exported: Totals,
+    messages: u64,
+    exported: Totals,
+    options_records: u64,
     not_sent: Vec<Totals>,
+    not_sent_at: PointTotals,
     pub(super) fields_left_out: u64,
     pub(super) pace_overruns: u64,
 }
@@ -124,40 +122,103 @@ impl CollectorBooks {
         Self {
             messages: 0,
             exported: Totals::default(),
+            options_records: 0,
             not_sent: vec![Totals::default(); NotSent::ALL.len()],
+            not_sent_at: PointTotals::default(),
             fields_left_out: 0,
             pace_overruns: 0,
         }
     }
 
-    pub(super) fn not_sent(&mut self, reason: NotSent, totals: Totals) {
+    /// A message was handed to the network.
+    pub(super) const fn exported(&mut self, carried: &Carried) {
+        self.messages = self.messages.saturating_add(1);
+        self.exported.add(carried.flows);
+        self.options_records = self.options_records.saturating_add(carried.options_records);
+    }
+
+    /// A message did not leave. Its options data is sent again anyway.
+    pub(super) fn not_sent(&mut self, reason: NotSent, carried: &Carried) {
+        let Carried { flows, options_records: _, points } = carried;
         if let Some(sum) = self.not_sent.get_mut(reason.index()) {
-            sum.add(totals);
+            sum.add(*flows);
+        }
+        for &(point, totals) in points {
+            self.not_sent_at.add(point, totals);
         }
     }
 
+    /// A record came into no message.
+    pub(super) fn refused(&mut self, reason: NotSent, record: &FlowRecord) {
+        let mut carried = Carried::default();
+        carried.add(record);
+        self.not_sent(reason, &carried);
+    }
+
     /// A message that was counted as exported turns out to have reached nobody.
-    pub(super) fn turned_out_not_sent(&mut self, reason: NotSent, totals: Totals) {
+    pub(super) fn turned_out_not_sent(&mut self, reason: NotSent, carried: &Carried) {
         self.messages = self.messages.saturating_sub(1);
-        self.exported.take_back(totals);
-        self.not_sent(reason, totals);
+        self.exported.take_back(carried.flows);
+        self.options_records = self.options_records.saturating_sub(carried.options_records);
+        self.not_sent(reason, carried);
+    }
+
+    /// What did not leave, by where it was seen.
+    pub(super) const fn not_sent_at(&self) -> &PointTotals {
+        &self.not_sent_at
     }
 
     pub(super) fn statistics(&self, address: SocketAddr) -> CollectorStatistics {
-        let Self { messages, exported, not_sent, fields_left_out, pace_overruns } = self;
+        let Self {
+            messages,
+            exported,
+            options_records,
+            not_sent,
+            not_sent_at,
+            fields_left_out,
+            pace_overruns,
+        } = self;
         CollectorStatistics {
             address,
             messages: *messages,
             exported: *exported,
+            options_records: *options_records,
             not_sent: NotSent::ALL
                 .iter()
                 .zip(not_sent)
                 .filter(|(_, totals)| totals.records > 0)
                 .map(|(reason, totals)| (reason.name().to_owned(), *totals))
                 .collect(),
+            not_sent_at: NotSentAt::list(not_sent_at),
             fields_left_out: *fields_left_out,
             pace_overruns: *pace_overruns,
         }
+    }
+}
+
+/// What of one observation point did not leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NotSentAt {
+    /// The interface; none for all the points together beyond the
+    /// [`POINT_COUNT_MAX`](crate::model::POINT_COUNT_MAX) that are told apart.
+    pub interface: Option<u32>,
+    /// `flowDirection`: 0 ingress, 1 egress; none beside no interface.
+    pub flow_direction: Option<u8>,
+    /// What did not leave.
+    #[serde(flatten)]
+    pub totals: Totals,
+}
+
+impl NotSentAt {
+    fn list(points: &PointTotals) -> Vec<Self> {
+        let known = points.iter().map(|(point, totals)| Self {
+            interface: Some(point.interface),
+            flow_direction: Some(point.direction.0),
+            totals,
+        });
+        let beyond = Self { interface: None, flow_direction: None, totals: points.beyond() };
+        known.chain([beyond].into_iter().filter(|beyond| beyond.totals.records > 0)).collect()
     }
 }
 
@@ -169,10 +230,14 @@ pub struct CollectorStatistics {
     pub address: SocketAddr,
     /// Messages handed to the network.
     pub messages: u64,
-    /// What they carried.
+    /// What they carried of flows.
     pub exported: Totals,
+    /// Records of options data that they carried besides.
+    pub options_records: u64,
     /// What was given to the exporter and did not leave, by reason.
     pub not_sent: BTreeMap<String, Totals>,
+    /// The same by observation point, of the records that tell where their flows were seen.
+    pub not_sent_at: Vec<NotSentAt>,
     /// Fields that exported records had and NetFlow v9 cannot carry: the reverse direction's
     /// counters, elements of other enterprises, values of variable length.
     pub fields_left_out: u64,

@@ -3,11 +3,12 @@
 //!
 //! ```text
 //! FlowRecord --[layout]--> Template + octets --[send]--> datagram --> collector
-//!                                                '--> one sequence, template clock and
-//!                                                     pace for each collector
+//! InterfaceOptions --[options]--> options data ---^  '--> one sequence, template clock and
+//!                                                         pace for each collector
 //! ```
 //!
 //! - [`Exporter::export`] takes records and the time, [`Exporter::flush`] sends what is begun.
+//! - [`Exporter::describe`] takes what is told of the interfaces; it goes out with the templates.
 //! - What a record carries is exactly what is sent: its template is made from its columns.
 //! - [`Exporter::statistics`]: for each collector, records given = exported + not sent by reason.
 
@@ -17,12 +18,18 @@
 )]
 
 mod books;
+mod exporter;
 mod layout;
+mod options;
+#[cfg(test)]
+mod options_tests;
 mod pace;
 mod send;
 #[cfg(test)]
 mod tests;
 
-pub use books::{CollectorStatistics, NotSent, Totals};
+pub use crate::model::Totals;
+pub use books::{CollectorStatistics, NotSent, NotSentAt};
+pub use exporter::{ExportError, Exporter, ExporterConfig};
+pub use options::{InterfaceOptions, PointLedger, Sampling};
 pub use pace::Pace;
-pub use send::{ExportError, Exporter, ExporterConfig, Sampling};

@@ -1,214 +1,40 @@
-//! Messages to collectors: each has its own socket, sequence, template clock and pace.
+//! Messages to one collector: its own socket, sequence, template clock and pace.
 
-use super::books::{CollectorBooks, CollectorStatistics, NotSent, Totals};
-use super::layout::{Layout, Layouts, uptime};
-use super::pace::{Pace, Pacer};
-use crate::model::ie::PEN_V9_SCOPE;
-use crate::model::time::{SysUptime, UnixMillis};
-use crate::model::{FlowRecord, ObservationDomainId};
-use crate::telemetry::Flag;
-use crate::wire::v9::{Header, MessageEncoder, OptionsTemplateRecord};
-use crate::wire::{FieldSpecifier, MESSAGE_SIZE_MAX, TemplateId};
+use super::books::{Carried, CollectorBooks, CollectorStatistics, NotSent};
+use super::exporter::{ExportError, ExporterConfig, Source};
+use super::layout::Layout;
+use super::options::Round;
+use super::pace::Pacer;
+use crate::model::FlowRecord;
+use crate::model::time::UnixMillis;
+use crate::wire::v9::{Header, MessageEncoder};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
 /// Octets of a FlowSet's header and of the padding before it, at most.
-const SET_OVERHEAD: usize = 8;
+pub(super) const SET_OVERHEAD: usize = 8;
 /// The first pause after an error, and the longest.
 const PAUSE_MILLIS_MIN: i64 = 1_000;
 const PAUSE_MILLIS_MAX: i64 = 30_000;
-/// `samplingAlgorithm` 2: random.
-const SAMPLING_RANDOM: u8 = 2;
-
-/// How packets were sampled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sampling {
-    /// One packet in so many was metered, at random.
-    pub interval: NonZeroU32,
-}
-
-/// What to export where.
-#[derive(Clone, Debug)]
-pub struct ExporterConfig {
-    /// Where the collectors listen.
-    pub collectors: Vec<SocketAddr>,
-    /// The scope of templates and sequence.
-    pub source_id: ObservationDomainId,
-    /// When sysUptime was 0.
-    pub boot: UnixMillis,
-    /// Octets of UDP payload.
-    pub message_size_max: usize,
-    /// Templates are sent again every so many messages,
-    pub template_refresh_messages: u32,
-    /// and after so many milliseconds.
-    pub template_refresh_millis: i64,
-    /// Sent as options data; none if every packet was metered.
-    pub sampling: Option<Sampling>,
-    /// How fast.
-    pub pace: Pace,
-    /// When it is raised, sending waits for no collector any more.
-    pub stop: Arc<Flag>,
-}
-
-impl ExporterConfig {
-    /// The default: all packets metered, messages sent as they are made.
-    #[must_use]
-    pub fn new(collectors: Vec<SocketAddr>, boot: UnixMillis) -> Self {
-        Self {
-            collectors,
-            source_id: ObservationDomainId(0),
-            boot,
-            message_size_max: MESSAGE_SIZE_MAX,
-            template_refresh_messages: 20,
-            template_refresh_millis: 30_000,
-            sampling: None,
-            pace: Pace::AsMade,
-            stop: Arc::default(),
-        }
-    }
-}
-
-/// Why an exporter cannot be made.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ExportError {
-    /// There is no way to the collector.
-    #[error("collector udp://{address}: {source}")]
-    Socket {
-        /// Which collector.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-/// Sends records to collectors as NetFlow v9.
-///
-/// ```
-/// use flowd::export::{Exporter, ExporterConfig};
-/// use flowd::model::{Column, FlowRecord, time::UnixMillis};
-///
-/// let collector = std::net::UdpSocket::bind("127.0.0.1:0")?;
-/// let config = ExporterConfig::new(vec![collector.local_addr()?], UnixMillis(0));
-/// let mut exporter = Exporter::new(&config)?;
-/// let mut record = FlowRecord::default();
-/// record.present.insert(Column::OctetDeltaCount);
-/// exporter.export(&[record], UnixMillis(10_000));
-/// exporter.flush(UnixMillis(10_000));
-/// assert_eq!(exporter.statistics()[0].exported.records, 1);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Debug)]
-pub struct Exporter {
-    clock: ExporterClock,
-    layouts: Layouts,
-    sampling: Option<SamplingOptions>,
-    links: Vec<Link>,
-}
-
-/// What message headers are made of.
-#[derive(Debug)]
-struct ExporterClock {
-    source_id: ObservationDomainId,
-    boot: UnixMillis,
-    now: UnixMillis,
-}
-
-/// The options data that tells of sampling.
-#[derive(Debug)]
-struct SamplingOptions {
-    template: OptionsTemplateRecord,
-    interval: NonZeroU32,
-}
-
-impl Exporter {
-    /// Opens a socket for each collector; nothing is sent yet.
-    ///
-    /// # Errors
-    /// If there is no way to one of them.
-    pub fn new(config: &ExporterConfig) -> Result<Self, ExportError> {
-        let sampling = config.sampling.map(|Sampling { interval }| SamplingOptions {
-            template: sampling_template(TemplateId::FIRST),
-            interval,
-        });
-        let first_id = match &sampling {
-            Some(options) => options.template.id.next().unwrap_or(TemplateId::FIRST),
-            None => TemplateId::FIRST,
-        };
-        let overhead = Header::SIZE.saturating_add(SET_OVERHEAD);
-        let links = config
-            .collectors
-            .iter()
-            .map(|&address| Link::new(address, config))
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
-            clock: ExporterClock {
-                source_id: config.source_id,
-                boot: config.boot,
-                now: UnixMillis(i64::MIN),
-            },
-            layouts: Layouts::new(first_id, config.message_size_max.saturating_sub(overhead)),
-            sampling,
-            links,
-        })
-    }
-
-    /// Takes records at the time `now`. Full messages are sent; the last one stays open for more.
-    pub fn export(&mut self, records: &[FlowRecord], now: UnixMillis) {
-        self.clock.now = now.max(self.clock.now);
-        for record in records {
-            let index = self.layouts.of(record);
-            for link in &mut self.links {
-                match index {
-                    Ok(index) => {
-                        link.add(index, record, &self.layouts, &self.sampling, &self.clock)
-                    }
-                    Err(reason) => link.books.not_sent(reason, Totals::of(record)),
-                }
-            }
-        }
-    }
-
-    /// Sends the messages that are begun.
-    pub fn flush(&mut self, now: UnixMillis) {
-        self.clock.now = now.max(self.clock.now);
-        for link in &mut self.links {
-            link.send(&self.clock);
-            link.note_refusal();
-        }
-    }
-
-    /// What was exported to each collector, in the order of the configuration.
-    #[must_use]
-    pub fn statistics(&self) -> Vec<CollectorStatistics> {
-        let links = self.links.iter();
-        links.map(|link| link.books.statistics(link.address)).collect()
-    }
-}
-
-/// Options about the whole exporter (scope System): one packet in so many.
-fn sampling_template(id: TemplateId) -> OptionsTemplateRecord {
-    let field = |enterprise, id, length| FieldSpecifier { enterprise, id, length };
-    OptionsTemplateRecord {
-        id,
-        scopes: vec![field(PEN_V9_SCOPE, 1, 4)],
-        options: vec![field(0, 34, 4), field(0, 35, 1)],
-    }
-}
+/// Messages of options data that are sent together when there is nothing else to send: a default
+/// receive buffer takes them.
+const OPTIONS_MESSAGES_AT_ONCE: u32 = 32;
+/// Options data that goes with the traffic takes no more than this part of it: where a round is
+/// long, the next one begins only after as many times its messages, or with the time.
+const OPTIONS_SHARE: usize = 8;
 
 /// The way to one collector.
 #[derive(Debug)]
-struct Link {
+pub(super) struct Link {
     address: SocketAddr,
     socket: UdpSocket,
     encoder: MessageEncoder,
     message_size_max: usize,
     /// What the open message carries.
-    open: Totals,
+    open: Carried,
     /// What the message before it carried, if it was handed to the network.
-    last: Option<Totals>,
+    last: Option<Carried>,
     sequence_number: u32,
     /// Layouts whose template was sent since the last error: the first so many.
     announced: Vec<bool>,
@@ -217,6 +43,13 @@ struct Link {
     messages_since_refresh: u32,
     /// When all templates were sent last; none if they are to be sent at once.
     refreshed: Option<UnixMillis>,
+    /// The same, although an error has come since.
+    last_tried: Option<UnixMillis>,
+    /// The round of options data under way.
+    round: Option<Round>,
+    /// When the last round began; none if one is to begin at once.
+    round_began: Option<UnixMillis>,
+    messages_since_round: usize,
     /// After an error: until when nothing is sent, and how long the pause is.
     pause: Option<(UnixMillis, i64)>,
     pacer: Pacer,
@@ -224,7 +57,7 @@ struct Link {
 }
 
 impl Link {
-    fn new(address: SocketAddr, config: &ExporterConfig) -> Result<Self, ExportError> {
+    pub(super) fn new(address: SocketAddr, config: &ExporterConfig) -> Result<Self, ExportError> {
         let fail = |source| ExportError::Socket { address, source };
         let local = match address {
             SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
@@ -237,7 +70,7 @@ impl Link {
             socket,
             encoder: MessageEncoder::new(config.message_size_max),
             message_size_max: config.message_size_max,
-            open: Totals::default(),
+            open: Carried::default(),
             last: None,
             sequence_number: 0,
             announced: Vec::new(),
@@ -245,6 +78,10 @@ impl Link {
             refresh_millis: config.template_refresh_millis,
             messages_since_refresh: 0,
             refreshed: None,
+            last_tried: None,
+            round: None,
+            round_began: None,
+            messages_since_round: 0,
             pause: None,
             pacer: Pacer::new(config.pace, address, Arc::clone(&config.stop)),
             books: CollectorBooks::new(),
@@ -252,42 +89,98 @@ impl Link {
     }
 
     /// Adds a record to the open message; sends that first if there is no room.
-    fn add(
-        &mut self,
-        index: usize,
-        record: &FlowRecord,
-        layouts: &Layouts,
-        sampling: &Option<SamplingOptions>,
-        clock: &ExporterClock,
-    ) {
-        let Some(layout) = layouts.get(index) else {
+    pub(super) fn add(&mut self, index: usize, record: &FlowRecord, source: &Source) {
+        let Some(layout) = source.layouts.get(index) else {
             return;
         };
         if !self.fits(index, layout) {
-            self.send(clock);
+            self.send(source);
         }
-        if self.encoder.is_empty() && self.is_refresh_due(clock.now) {
-            self.refresh(layouts, sampling, clock);
+        if self.encoder.is_empty() {
+            self.begin(source);
         }
         if !self.is_announced(index) {
-            self.announce(index, layout, clock);
+            self.announce(index, layout, source);
         }
-        if !self.is_announced(index) || !self.put(layout, record, clock) {
-            self.books.not_sent(NotSent::TooLarge, Totals::of(record));
+        if !self.is_announced(index) || !self.put(layout, record, source) {
+            self.refuse(NotSent::TooLarge, record);
             return;
         }
-        self.open.add(Totals::of(record));
+        self.open.add(record);
         self.books.fields_left_out = self.books.fields_left_out.saturating_add(layout.left_out);
     }
 
+    /// Counts a record that comes into no message.
+    pub(super) fn refuse(&mut self, reason: NotSent, record: &FlowRecord) {
+        self.books.refused(reason, record);
+    }
+
+    /// Sends what is begun, with what is under way of the options data. Templates and options
+    /// data begin anew when it is time for them.
+    pub(super) fn flush(&mut self, source: &Source) {
+        if self.encoder.is_empty() && self.is_silent_too_long(source.now) {
+            self.refresh(source);
+        }
+        for _ in 0..OPTIONS_MESSAGES_AT_ONCE {
+            self.put_options(source, self.message_size_max);
+            self.send(source);
+            if self.round.is_none() {
+                break;
+            }
+        }
+        self.note_refusal();
+    }
+
+    /// Sends what is begun, then all options data.
+    pub(super) fn finish(&mut self, source: &Source) {
+        self.send(source);
+        if self.is_refresh_due(source.now) {
+            self.refresh(source);
+        }
+        self.round = Some(Round::Names(None));
+        // Each message tells of some interface, or the round is over.
+        while self.round.is_some() {
+            self.put_options(source, self.message_size_max);
+            self.send(source);
+        }
+        self.note_refusal();
+    }
+
+    pub(super) fn statistics(&self) -> CollectorStatistics {
+        self.books.statistics(self.address)
+    }
+
+    /// Begins a message with what is due before any record. Options data stops at half of it, so
+    /// that records go on meanwhile.
+    fn begin(&mut self, source: &Source) {
+        if self.is_refresh_due(source.now) {
+            self.refresh(source);
+        }
+        if self.round.is_none() && self.is_round_due(source) {
+            self.begin_round(source);
+        }
+        self.put_options(source, self.message_size_max / 2);
+    }
+
+    /// Goes on with the round under way, up to so many octets of the open message.
+    fn put_options(&mut self, source: &Source, size_max: usize) {
+        let Some(round) = self.round else {
+            return;
+        };
+        let not_sent = self.books.not_sent_at();
+        let (round, count) = source.options.tell(round, &mut self.encoder, size_max, not_sent);
+        self.round = round;
+        self.open.add_options(count);
+    }
+
     /// Puts a record into the open message, or into the next one; false if neither has room.
-    fn put(&mut self, layout: &Layout, record: &FlowRecord, clock: &ExporterClock) -> bool {
-        let write = |writer: &mut _| layout.write(record, clock.boot, writer);
+    fn put(&mut self, layout: &Layout, record: &FlowRecord, source: &Source) -> bool {
+        let write = |writer: &mut _| layout.write(record, source.boot, writer);
         let (id, size) = (layout.template.id, layout.record_size);
         if self.encoder.data(id, size, write) {
             return true;
         }
-        self.send(clock);
+        self.send(source);
         self.encoder.data(id, size, write)
     }
 
@@ -307,40 +200,58 @@ impl Link {
     }
 
     fn is_refresh_due(&self, now: UnixMillis) -> bool {
-        let Some(refreshed) = self.refreshed else {
-            return true;
-        };
-        self.messages_since_refresh >= self.refresh_messages
-            || now.0.saturating_sub(refreshed.0) >= self.refresh_millis
+        self.messages_since_refresh >= self.refresh_messages || self.is_over(self.refreshed, now)
     }
 
-    /// Puts all templates and the options data at the front of the next messages.
-    fn refresh(
-        &mut self,
-        layouts: &Layouts,
-        sampling: &Option<SamplingOptions>,
-        clock: &ExporterClock,
-    ) {
-        self.refreshed = Some(clock.now);
-        if let Some(SamplingOptions { template, interval }) = sampling {
-            self.encoder.options_template(template);
-            self.encoder.data(template.id, 9, |writer| {
-                writer.u32(clock.source_id.0);
-                writer.u32(interval.get());
-                writer.u8(SAMPLING_RANDOM);
-            });
-        }
-        for (index, layout) in layouts.all().iter().enumerate() {
-            self.announce(index, layout, clock);
+    fn is_round_due(&self, source: &Source) -> bool {
+        let traffic = self.messages_since_round.saturating_mul(self.message_size_max);
+        let is_short = source.options.round_size().saturating_mul(OPTIONS_SHARE) <= traffic;
+        let refresh_messages = usize::try_from(self.refresh_messages).unwrap_or(usize::MAX);
+        (is_short && self.messages_since_round >= refresh_messages)
+            || self.is_over(self.round_began, source.now)
+    }
+
+    /// Is it time to send the templates although there is no record? Errors do not make it so:
+    /// what is sent then only asks whether somebody listens again.
+    fn is_silent_too_long(&self, now: UnixMillis) -> bool {
+        !self.is_paused(now) && self.is_over(self.last_tried, now)
+    }
+
+    /// Is what happened then so long ago that it is to happen again?
+    fn is_over(&self, then: Option<UnixMillis>, now: UnixMillis) -> bool {
+        then.is_none_or(|then| now.0.saturating_sub(then.0) >= self.refresh_millis)
+    }
+
+    fn is_paused(&self, now: UnixMillis) -> bool {
+        self.pause.is_some_and(|(until, _)| now < until)
+    }
+
+    /// Puts all templates and what is told of sampling at the front of the next messages, and
+    /// begins a round of options data if it is time for one.
+    fn refresh(&mut self, source: &Source) {
+        self.refreshed = Some(source.now);
+        self.last_tried = Some(source.now);
+        self.open.add_options(source.options.announce(&mut self.encoder));
+        for (index, layout) in source.layouts.all().iter().enumerate() {
+            self.announce(index, layout, source);
         }
         // Messages full of templates are the refresh: they do not make the next one due.
         self.messages_since_refresh = 0;
+        if self.round.is_none() && self.is_round_due(source) {
+            self.begin_round(source);
+        }
+    }
+
+    const fn begin_round(&mut self, source: &Source) {
+        self.round = Some(Round::Names(None));
+        self.round_began = Some(source.now);
+        self.messages_since_round = 0;
     }
 
     /// Puts a template into the open message, or into the next one.
-    fn announce(&mut self, index: usize, layout: &Layout, clock: &ExporterClock) {
+    fn announce(&mut self, index: usize, layout: &Layout, source: &Source) {
         if !self.encoder.template(&layout.template) {
-            self.send(clock);
+            self.send(source);
             if !self.encoder.template(&layout.template) {
                 return;
             }
@@ -354,26 +265,16 @@ impl Link {
     }
 
     /// Sends the open message, if it has any record.
-    fn send(&mut self, clock: &ExporterClock) {
+    fn send(&mut self, source: &Source) {
         if self.encoder.is_empty() {
             return;
         }
-        let unix_seconds = clock.now.0.div_euclid(1_000);
-        // The uptime at the whole second that the header tells, so that both of a record's times
-        // come out to the millisecond.
-        let second = UnixMillis(unix_seconds.saturating_mul(1_000));
-        let header = Header {
-            count: 0,
-            sys_uptime: SysUptime(uptime(second, clock.boot)),
-            unix_seconds: u32::try_from(unix_seconds.rem_euclid(1 << 32)).unwrap_or(0),
-            sequence_number: self.sequence_number,
-            source_id: clock.source_id,
-        };
-        let carried = std::mem::take(&mut self.open);
+        let header = source.header(self.sequence_number);
         // It counts although the message may not leave: the collector is to see that it misses.
         self.sequence_number = self.sequence_number.wrapping_add(1);
         self.messages_since_refresh = self.messages_since_refresh.saturating_add(1);
-        let outcome = if self.pause.is_some_and(|(until, _)| clock.now < until) {
+        self.messages_since_round = self.messages_since_round.saturating_add(1);
+        let outcome = if self.is_paused(source.now) {
             Err(NotSent::Paused)
         } else {
             if !self.pacer.wait() {
@@ -383,19 +284,20 @@ impl Link {
         };
         match outcome {
             Ok(()) => {
-                self.books.messages = self.books.messages.saturating_add(1);
-                self.books.exported.add(carried);
-                self.last = Some(carried);
+                self.books.exported(&self.open);
+                let free = self.last.take().unwrap_or_default();
+                self.last = Some(std::mem::replace(&mut self.open, free));
                 self.pause = None;
             }
             Err(reason) => {
-                self.books.not_sent(reason, carried);
-                self.refreshed = None;
+                self.books.not_sent(reason, &self.open);
+                self.forget();
                 if matches!(reason, NotSent::Unreachable | NotSent::SendFailed) {
-                    self.lengthen_pause(clock.now);
+                    self.lengthen_pause(source.now);
                 }
             }
         }
+        self.open.clear();
         self.encoder.clear();
     }
 
@@ -424,12 +326,25 @@ impl Link {
         }
     }
 
-    /// The last message reached nobody. Whoever listens there next knows no templates.
+    /// The last message reached nobody.
     fn refused(&mut self) {
         if let Some(last) = self.last.take() {
-            self.books.turned_out_not_sent(NotSent::Refused, last);
+            self.books.turned_out_not_sent(NotSent::Refused, &last);
         }
+        self.forget();
+    }
+
+    /// Templates and options data are to be sent at once, whether or not there are records.
+    pub(super) const fn begin_anew(&mut self) {
+        self.forget();
+        self.last_tried = None;
+    }
+
+    /// Whoever listens next knows nothing: templates and options data go before the next record.
+    const fn forget(&mut self) {
         self.refreshed = None;
+        self.round = None;
+        self.round_began = None;
     }
 
     fn lengthen_pause(&mut self, now: UnixMillis) {
@@ -438,37 +353,5 @@ impl Link {
             .map_or(PAUSE_MILLIS_MIN, |(_, length)| length.saturating_mul(2))
             .min(PAUSE_MILLIS_MAX);
         self.pause = Some((UnixMillis(now.0.saturating_add(length)), length));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{Column, ColumnSet, Extra, ExtraSpec};
-
-    #[test]
-    fn what_no_message_has_room_for_is_not_counted_as_exported() {
-        let collector = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let address = collector.local_addr().unwrap();
-        let mut exporter =
-            Exporter::new(&ExporterConfig::new(vec![address], UnixMillis(0))).unwrap();
-        // Layouts that let everything through, as if they knew nothing of the message's size.
-        exporter.layouts = Layouts::new(TemplateId::FIRST, usize::MAX);
-        let small = FlowRecord {
-            present: ColumnSet::of(&[Column::OctetDeltaCount]),
-            ..FlowRecord::default()
-        };
-        let extra = |id, length: u16| Extra {
-            spec: ExtraSpec { enterprise: 0, id, length },
-            value: vec![1; usize::from(length)],
-        };
-        let wide = FlowRecord { extras: vec![extra(313, 1_450)], ..small.clone() };
-        let many =
-            FlowRecord { extras: (300..700).map(|id| extra(id, 1)).collect(), ..small.clone() };
-        exporter.export(&[wide, many, small], UnixMillis(0));
-        exporter.flush(UnixMillis(0));
-        let statistics = exporter.statistics().remove(0);
-        assert_eq!(statistics.exported.records, 1);
-        assert_eq!(statistics.not_sent["tooLarge"].records, 2);
     }
 }

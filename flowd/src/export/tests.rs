@@ -6,46 +6,48 @@ use crate::model::{
     Column, ColumnSet, Extra, ExtraSpec, FlowRecord, ObservationDomainId, RecordType,
     VARIABLE_LENGTH,
 };
-use crate::wire::v9::{DataSet, Header, Message, Set, TemplateRecord};
+use crate::wire::v9::{DataSet, Header, Message, OptionsTemplateRecord, Set, TemplateRecord};
 use proptest::prelude::*;
 use std::net::UdpSocket;
 
 const BOOT: UnixMillis = UnixMillis(1_700_000_000_500);
-const NOW: UnixMillis = UnixMillis(1_700_003_600_999);
+pub(super) const NOW: UnixMillis = UnixMillis(1_700_003_600_999);
 
 /// A message as a collector sees it.
 #[derive(Debug)]
-struct Received {
-    header: Header,
-    size: usize,
+pub(super) struct Received {
+    pub(super) header: Header,
+    pub(super) size: usize,
     templates: Vec<TemplateRecord>,
-    data: Vec<Data>,
+    pub(super) options_templates: Vec<OptionsTemplateRecord>,
+    pub(super) data: Vec<Data>,
 }
 
 /// A data set.
 #[derive(Debug)]
-struct Data {
-    template_id: u16,
-    size: usize,
+pub(super) struct Data {
+    pub(super) template_id: u16,
+    pub(super) size: usize,
+    pub(super) body: Vec<u8>,
     /// Templates that stand before it in the message.
     template_count: usize,
 }
 
-struct Collector(UdpSocket);
+pub(super) struct Collector(pub(super) UdpSocket);
 
 impl Collector {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         Self::on(socket)
     }
 
     /// Over loopback what was sent has arrived: there is nothing to wait for.
-    fn on(socket: UdpSocket) -> Self {
+    pub(super) fn on(socket: UdpSocket) -> Self {
         socket.set_nonblocking(true).unwrap();
         Self(socket)
     }
 
-    fn config(&self) -> ExporterConfig {
+    pub(super) fn config(&self) -> ExporterConfig {
         ExporterConfig {
             source_id: ObservationDomainId(42),
             ..ExporterConfig::new(vec![self.0.local_addr().unwrap()], BOOT)
@@ -61,7 +63,7 @@ impl Collector {
         .collect()
     }
 
-    fn messages(&self) -> Vec<Received> {
+    pub(super) fn messages(&self) -> Vec<Received> {
         let datagrams = self.datagrams();
         datagrams.iter().map(|datagram| received(datagram)).collect()
     }
@@ -73,6 +75,7 @@ fn received(datagram: &[u8]) -> Received {
         header: message.header,
         size: datagram.len(),
         templates: Vec::new(),
+        options_templates: Vec::new(),
         data: Vec::new(),
     };
     for set in message.sets {
@@ -80,14 +83,18 @@ fn received(datagram: &[u8]) -> Received {
             Set::Templates(templates) => {
                 received.templates.extend(templates.map(Result::unwrap));
             }
+            Set::OptionsTemplates(templates) => {
+                received.options_templates.extend(templates.map(Result::unwrap));
+            }
             Set::Data(DataSet { template_id, body }) => {
                 received.data.push(Data {
                     template_id: template_id.get(),
                     size: body.len(),
+                    body: body.to_vec(),
                     template_count: received.templates.len(),
                 });
             }
-            other => panic!("{other:?}"),
+            Set::Unknown(id) => panic!("set {id}"),
         }
     }
     received
@@ -102,7 +109,7 @@ fn record(columns: &[Column]) -> FlowRecord {
     }
 }
 
-fn plain() -> FlowRecord {
+pub(super) fn plain() -> FlowRecord {
     record(&[Column::OctetDeltaCount, Column::PacketDeltaCount, Column::FlowStartMilliseconds])
 }
 
@@ -201,11 +208,11 @@ fn a_template_is_announced_in_the_message_that_first_uses_it() {
             let before = &announced[..data.template_count];
             assert!(is_known || before.contains(&data.template_id));
         }
-        let has_new = message.data.iter().any(|data| data.template_id == 257);
-        assert_eq!(has_new, announced.contains(&257));
+        let has_new = message.data.iter().any(|data| data.template_id == 260);
+        assert_eq!(has_new, announced.contains(&260));
         known.extend(announced);
     }
-    assert_eq!(known, [256, 257]);
+    assert_eq!(known, [259, 260]);
 }
 
 #[test]

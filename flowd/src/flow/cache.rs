@@ -4,12 +4,11 @@
 //! or, for TCP, two seconds after its first FIN or RST. The cache never holds more flows than
 //! it was given room for: then the one that is nearest to its end goes early.
 
-use super::books::{Books, Volume};
+use super::books::Books;
 use super::expiry::Wheel;
-
 use super::meter::MeterConfig;
 use super::record::{PROTOCOL_TCP, flow_record};
-use crate::model::{FlowEndReason, FlowRecord, TcpControlBits};
+use crate::model::{FlowEndReason, FlowRecord, PointTotals, TcpControlBits, Totals, Volume};
 use flowd_common::{FirstPacket, FlowCounters, FlowKey};
 use hashbrown::{DefaultHashBuilder, HashTable};
 use std::hash::BuildHasher;
@@ -26,9 +25,10 @@ const NANOS_PER_MILLI: i64 = 1_000_000;
 struct Flow {
     key: FlowKey,
     counters: FlowCounters,
-    /// The clock when the last packet came; the packet's own time may lie before it.
+    /// The clock when the last packet came, whose own time may lie before it; or the time of a
+    /// delta's last packet, which may lie after it.
     touched_nanos: i64,
-    /// The clock when the first packet came.
+    /// The clock when the first packet or delta came.
     began_nanos: i64,
     /// When the flow is over, after FIN or RST.
     over_nanos: Option<i64>,
@@ -93,13 +93,14 @@ impl FlowCache {
     }
 
     /// Adds a delta to the flow of this key, or begins it. Everything due at `now_nanos` was
-    /// expired before.
+    /// expired before. The delta's last packet may lie ahead of that: the flow is quiet, or its
+    /// end was seen, from then on.
     #[inline]
     pub(super) fn account(
         &mut self,
         key: &FlowKey,
         delta: &FlowCounters,
-        first: impl FnOnce() -> FirstPacket,
+        first: impl Fn() -> FirstPacket,
         now_nanos: i64,
         sink: &mut Sink<'_>,
     ) {
@@ -107,12 +108,13 @@ impl FlowCache {
         let flows = &self.flows;
         let found = self.indexes.find(hash, |&index| flows[place(index)].key == *key);
         match found.copied() {
-            Some(index) if !self.is_new_incarnation(index, delta) => {
+            Some(index) if !self.is_new_incarnation(index, &first) => {
                 let flow = &mut self.flows[place(index)];
                 flow.counters.merge(delta);
-                flow.touched_nanos = now_nanos;
+                let touched_nanos = now_nanos.max(delta.last_seen_nanos);
+                flow.touched_nanos = flow.touched_nanos.max(touched_nanos);
                 if is_end(key, delta) && flow.over_nanos.is_none() {
-                    self.note_end(index, now_nanos);
+                    self.note_end(index, touched_nanos);
                 }
             }
             Some(index) => {
@@ -147,22 +149,34 @@ impl FlowCache {
     /// What the flows under way hold.
     pub(super) fn volume(&self) -> Volume {
         let mut volume = Volume::default();
-        for &index in &self.indexes {
-            volume.add(self.flows[place(index)].volume());
+        for flow in self.under_way() {
+            volume.add(flow.volume());
         }
         volume
     }
 
-    /// A SYN without ACK onto a flow whose end was seen opens another connection.
-    fn is_new_incarnation(&self, index: u32, delta: &FlowCounters) -> bool {
-        const SYN: u16 = TcpControlBits::SYN;
-        const ACK: u16 = TcpControlBits::ACK;
-        delta.tcp_control_bits & (SYN | ACK) == SYN && self.flows[place(index)].over_nanos.is_some()
+    /// The flows under way and what they hold, by where they were seen.
+    pub(super) fn totals_at(&self) -> PointTotals {
+        let mut totals = PointTotals::default();
+        for flow in self.under_way() {
+            totals.add(flow.key.point(), Totals::of_one(flow.volume()));
+        }
+        totals
+    }
+
+    fn under_way(&self) -> impl Iterator<Item = &Flow> {
+        self.indexes.iter().map(|&index| &self.flows[place(index)])
+    }
+
+    /// A SYN without ACK onto a flow whose end was seen opens another connection. What a delta's
+    /// flags hold in all says nothing of that: they are or-ed.
+    fn is_new_incarnation(&self, index: u32, first: impl Fn() -> FirstPacket) -> bool {
+        self.flows[place(index)].over_nanos.is_some() && first().has(FirstPacket::OPENS_CONNECTION)
     }
 
     /// The end was seen: it comes after a while, which may be sooner than the timer is armed for.
-    fn note_end(&mut self, index: u32, now_nanos: i64) {
-        let over_nanos = now_nanos.saturating_add(LINGER_NANOS);
+    fn note_end(&mut self, index: u32, seen_nanos: i64) {
+        let over_nanos = seen_nanos.saturating_add(LINGER_NANOS);
         let flow = &mut self.flows[place(index)];
         flow.over_nanos = Some(over_nanos);
         let sequence = flow.sequence;
@@ -180,12 +194,13 @@ impl FlowCache {
         first: FirstPacket,
         now_nanos: i64,
     ) {
+        let touched_nanos = now_nanos.max(delta.last_seen_nanos);
         let flow = Flow {
             key: *key,
             counters: *delta,
-            touched_nanos: now_nanos,
+            touched_nanos,
             began_nanos: now_nanos,
-            over_nanos: is_end(key, delta).then(|| now_nanos.saturating_add(LINGER_NANOS)),
+            over_nanos: is_end(key, delta).then(|| touched_nanos.saturating_add(LINGER_NANOS)),
             sequence: self.next_sequence,
             first,
         };
@@ -245,7 +260,7 @@ impl FlowCache {
         if let Ok(entry) = self.indexes.find_entry(hash, |&other| other == index) {
             entry.remove();
         }
-        sink.books.count_record(reason, flow.volume());
+        sink.books.count_record(reason, flow.key.point(), flow.volume());
         sink.records.push(flow_record(&flow.key, &flow.counters, &flow.first, reason));
         self.free.push(index);
     }

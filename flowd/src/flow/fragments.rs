@@ -3,6 +3,7 @@
 //! Bounded in number and in time. A later fragment that comes before its first one, or after
 //! its entry is gone, stays without ports.
 
+use flowd_common::ObservationPoint;
 use flowd_common::packet::{Addresses, Fragment, Packet, Transport};
 use hashbrown::{DefaultHashBuilder, HashTable};
 use std::collections::VecDeque;
@@ -19,25 +20,15 @@ pub(super) const FRAGMENT_TIMEOUT_NANOS: i64 = 30_000_000_000;
 /// protocol is the fragment header's).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct FragmentKey {
-    addresses: ByFamily,
-    interface: u32,
+    addresses: Addresses,
+    point: ObservationPoint,
     id: u32,
     protocol: u8,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum ByFamily {
-    V4([u8; 4], [u8; 4]),
-    V6([u8; 16], [u8; 16]),
-}
-
 impl FragmentKey {
-    fn new(interface: u32, addresses: Addresses, fragment: Fragment) -> Self {
-        let addresses = match addresses {
-            Addresses::V4 { source, destination } => ByFamily::V4(source, destination),
-            Addresses::V6 { source, destination } => ByFamily::V6(source, destination),
-        };
-        Self { addresses, interface, id: fragment.id, protocol: fragment.protocol }
+    const fn new(point: ObservationPoint, addresses: Addresses, fragment: Fragment) -> Self {
+        Self { addresses, point, id: fragment.id, protocol: fragment.protocol }
     }
 }
 
@@ -76,12 +67,12 @@ impl Fragments {
     /// Remembers a first fragment.
     pub(super) fn remember(
         &mut self,
-        interface: u32,
+        point: ObservationPoint,
         packet: &Packet,
         fragment: Fragment,
         now_nanos: i64,
     ) {
-        let key = FragmentKey::new(interface, packet.addresses, fragment);
+        let key = FragmentKey::new(point, packet.addresses, fragment);
         let first = FirstFragment {
             key,
             seen_nanos: now_nanos,
@@ -111,12 +102,12 @@ impl Fragments {
     /// Protocol and transport of the first fragment that a later one belongs to.
     pub(super) fn first_of(
         &self,
-        interface: u32,
+        point: ObservationPoint,
         packet: &Packet,
         fragment: Fragment,
         now_nanos: i64,
     ) -> Option<(u8, Transport)> {
-        let key = FragmentKey::new(interface, packet.addresses, fragment);
+        let key = FragmentKey::new(point, packet.addresses, fragment);
         let first = self.entries.get(self.index_of(&key)?)?;
         (!first.is_over(now_nanos)).then_some((first.protocol, first.transport))
     }
@@ -167,7 +158,10 @@ fn entry_of(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flowd_common::Direction;
     use flowd_common::packet::LinkHeader;
+
+    const POINT: ObservationPoint = ObservationPoint::new(0, Direction::NONE);
 
     fn packet(id: u32, offset: u16, source_port: u16) -> (Packet, Fragment) {
         let fragment = Fragment { id, offset, more: offset == 0, protocol: 17 };
@@ -191,7 +185,7 @@ mod tests {
     fn source_port(fragments: &Fragments, id: u32, now_nanos: i64) -> Option<u16> {
         let (packet, fragment) = packet(id, 8, 0);
         fragments
-            .first_of(0, &packet, fragment, now_nanos)
+            .first_of(POINT, &packet, fragment, now_nanos)
             .map(|(_, transport)| transport.to_key().1)
     }
 
@@ -199,7 +193,7 @@ mod tests {
     fn later_fragments_find_their_first_until_it_is_too_old() {
         let mut fragments = Fragments::new(8);
         let (first, fragment) = packet(7, 0, 1000);
-        fragments.remember(0, &first, fragment, 5);
+        fragments.remember(POINT, &first, fragment, 5);
         assert_eq!(source_port(&fragments, 7, 6), Some(1000));
         assert_eq!(source_port(&fragments, 8, 6), None);
         let end = 5 + FRAGMENT_TIMEOUT_NANOS;
@@ -213,9 +207,9 @@ mod tests {
         for id in 0..1000_u32 {
             let port = u16::try_from(id).unwrap();
             let (first, fragment) = packet(id, 0, port);
-            fragments.remember(0, &first, fragment, 0);
+            fragments.remember(POINT, &first, fragment, 0);
             let (again, fragment) = packet(id, 0, port + 1);
-            fragments.remember(0, &again, fragment, 0);
+            fragments.remember(POINT, &again, fragment, 0);
             assert_eq!(source_port(&fragments, id, 0), Some(port + 1));
         }
         assert_eq!(fragments.entries.len(), 100);
@@ -224,7 +218,7 @@ mod tests {
         assert_eq!(source_port(&fragments, 900, 0), Some(901));
         // Time clears all but the one that comes.
         let (first, fragment) = packet(5000, 0, 5);
-        fragments.remember(0, &first, fragment, FRAGMENT_TIMEOUT_NANOS);
+        fragments.remember(POINT, &first, fragment, FRAGMENT_TIMEOUT_NANOS);
         assert_eq!((fragments.entries.len(), fragments.numbers.len()), (1, 1));
     }
 }

@@ -1,13 +1,12 @@
 //! Meter: packets in, flow records out.
 
-use super::books::{Books, Volume};
+use super::books::Books;
 use super::cache::{FlowCache, Sink};
 use super::fragments::{FRAGMENT_COUNT_MAX, Fragments};
-
-use crate::model::{FlowRecord, time::UnixMillis};
+use crate::model::{FlowRecord, PointTotals, Volume, time::UnixMillis};
 use crate::probe::CapturedPacket;
 use flowd_common::packet::{self, Captured, Fragment, Packet, Transport};
-use flowd_common::{Direction, FirstPacket, FlowCounters, FlowKey, ObservationPoint};
+use flowd_common::{FirstPacket, FlowCounters, FlowDelta, FlowKey, ObservationPoint};
 
 /// How a [`Meter`] ends flows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,14 +29,15 @@ impl Default for MeterConfig {
     }
 }
 
-/// The Metering Process over one stream of packets.
+/// The Metering Process over one stream of packets, or of deltas of their flows.
 ///
-/// Its clock is the latest time that any packet had. Packets may come out of order; they never
-/// turn the clock back.
+/// Its clock is the latest time that any packet had, that any delta began at, or that it was
+/// moved on to. Packets and deltas may come out of order; they never turn the clock back.
 ///
 /// ```
 /// use flowd::flow::{Meter, MeterConfig};
 /// use flowd::probe::{CapturedPacket, LinkType};
+/// use flowd_common::{Direction, ObservationPoint};
 ///
 /// let udp = [
 ///     0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2, // IPv4
@@ -46,7 +46,7 @@ impl Default for MeterConfig {
 /// let packet = CapturedPacket {
 ///     time_nanos: 1_000_000_000,
 ///     link_type: LinkType::RawIp,
-///     interface: 0,
+///     point: ObservationPoint::new(0, Direction::NONE),
 ///     wire_size: 28,
 ///     data: &udp,
 /// };
@@ -95,15 +95,71 @@ impl Meter {
             }
         };
         let (protocol, transport) = match parsed.fragment {
-            Some(fragment) => self.resolve(packet.interface, &parsed, fragment, now_nanos),
+            Some(fragment) => self.resolve(packet.point, &parsed, fragment, now_nanos),
             None => (parsed.protocol, parsed.transport),
         };
-        let point = ObservationPoint::new(packet.interface, Direction::NONE);
-        let key = FlowKey::new(point, parsed.addresses, protocol, transport);
-        let delta = FlowCounters::of_packet(&parsed, packet.time_nanos);
-        self.books.accounted.add(Volume { packets: delta.packets, octets: delta.octets });
+        let key = FlowKey::new(packet.point, parsed.addresses, protocol, transport);
+        let counters = FlowCounters::of_packet(&parsed, packet.time_nanos);
+        self.add(&key, &counters, || FirstPacket::of_packet(&parsed), now_nanos, out);
+    }
+
+    /// Accounts what was counted of one flow elsewhere, its times in Unix nanoseconds. The clock
+    /// moves on to the delta's first packet, and the records of flows that ended by then are
+    /// added to `out`; then the delta joins its flow or begins one. What it tells of counts as
+    /// seen and as accounted. A delta of one packet does what [`Meter::observe`] does.
+    ///
+    /// ```
+    /// use flowd::flow::{Meter, MeterConfig};
+    /// use flowd_common::packet::{Addresses, Transport};
+    /// use flowd_common::{
+    ///     Direction, FirstPacket, FlowCounters, FlowDelta, FlowKey, ObservationPoint,
+    /// };
+    ///
+    /// let point = ObservationPoint::new(2, Direction::EGRESS);
+    /// let addresses = Addresses::V4 { source: [192, 0, 2, 1], destination: [192, 0, 2, 2] };
+    /// let transport = Transport::Ports { source: 12_345, destination: 53 };
+    /// let delta = FlowDelta {
+    ///     key: FlowKey::new(point, addresses, 17, transport),
+    ///     counters: FlowCounters {
+    ///         octets: 280,
+    ///         packets: 10,
+    ///         first_seen_nanos: 1_000_000_000,
+    ///         last_seen_nanos: 1_900_000_000,
+    ///         tcp_control_bits: 0,
+    ///         minimum_ttl: 64,
+    ///         maximum_ttl: 64,
+    ///         padding: [0; 4],
+    ///     },
+    ///     first: FirstPacket::default(),
+    /// };
+    /// let mut meter = Meter::new(&MeterConfig::default());
+    /// let mut records = Vec::new();
+    /// meter.account(&delta, &mut records);
+    /// assert_eq!(meter.cached_at().of(point).packets, 10);
+    /// meter.finish(&mut records);
+    /// assert_eq!((records[0].ingress_interface, records[0].egress_interface), (0, 2));
+    /// assert_eq!(meter.books().recorded_at.of(point).octets, 280);
+    /// ```
+    pub fn account(&mut self, delta: &FlowDelta, out: &mut Vec<FlowRecord>) {
+        let FlowDelta { key, counters, first } = delta;
+        let now_nanos = self.advance(counters.first_seen_nanos, out);
+        self.books.packets_seen = self.books.packets_seen.saturating_add(counters.packets);
+        self.add(key, counters, || *first, now_nanos, out);
+    }
+
+    #[inline]
+    fn add(
+        &mut self,
+        key: &FlowKey,
+        counters: &FlowCounters,
+        first: impl Fn() -> FirstPacket,
+        now_nanos: i64,
+        out: &mut Vec<FlowRecord>,
+    ) {
+        let FlowCounters { packets, octets, .. } = *counters;
+        self.books.accounted.add(Volume { packets, octets });
         let mut sink = Sink { records: out, books: &mut self.books };
-        self.cache.account(&key, &delta, || FirstPacket::of_packet(&parsed), now_nanos, &mut sink);
+        self.cache.account(key, counters, first, now_nanos, &mut sink);
     }
 
     /// Moves the clock on to this time, unless it is there already, and adds to `out` the
@@ -124,7 +180,7 @@ impl Meter {
         self.cache.finish(&mut sink);
     }
 
-    /// The latest time that any packet had; 1970 before the first.
+    /// The time that it has come to; 1970 before the first packet.
     #[must_use]
     pub fn clock(&self) -> UnixMillis {
         UnixMillis::from_nanos(self.clock_nanos.unwrap_or(0))
@@ -148,19 +204,26 @@ impl Meter {
         self.cache.volume()
     }
 
+    /// The flows under way and what they hold, by where they were seen; each of them will make a
+    /// record. It walks all of them.
+    #[must_use]
+    pub fn cached_at(&self) -> PointTotals {
+        self.cache.totals_at()
+    }
+
     /// The protocol and transport of a fragment: a first one tells, a later one asks.
     fn resolve(
         &mut self,
-        interface: u32,
+        point: ObservationPoint,
         packet: &Packet,
         fragment: Fragment,
         now_nanos: i64,
     ) -> (u8, Transport) {
         if fragment.offset == 0 {
-            self.fragments.remember(interface, packet, fragment, now_nanos);
+            self.fragments.remember(point, packet, fragment, now_nanos);
             return (packet.protocol, packet.transport);
         }
-        let first = self.fragments.first_of(interface, packet, fragment, now_nanos);
+        let first = self.fragments.first_of(point, packet, fragment, now_nanos);
         match first {
             Some(first) => {
                 self.books.fragments_stitched += 1;

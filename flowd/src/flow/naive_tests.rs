@@ -6,6 +6,7 @@ use crate::model::FlowEndReason::{
     self, ActiveTimeout, EndOfFlow, ForcedEnd, IdleTimeout, LackOfResources,
 };
 use crate::probe::{CapturedPacket, LinkType};
+use flowd_common::{Direction, ObservationPoint};
 use proptest::prelude::*;
 
 /// A flow as the naive meter keeps it.
@@ -119,7 +120,7 @@ impl NaiveMeter {
     }
 }
 
-fn segments() -> impl Strategy<Value = Vec<Segment>> {
+pub(super) fn segments() -> impl Strategy<Value = Vec<Segment>> {
     let flags = prop::sample::select(vec![ACK, ACK, ACK, SYN, SYN | ACK, FIN | ACK, RST]);
     let wait = prop_oneof![
         10 => 0_i64..300,
@@ -204,7 +205,7 @@ proptest! {
             let packet = CapturedPacket {
                 time_nanos: *time_nanos,
                 link_type: LinkType::from_number(*link_type),
-                interface: 0,
+                point: ObservationPoint::new(0, Direction::NONE),
                 wire_size: *wire_size,
                 data: &data,
             };

@@ -22,8 +22,8 @@ const ALWAYS: [Column; 9] = [
 ];
 
 /// Makes the record of a flow that ended. A column is there if it was measured: no ports where
-/// there were none, no VLAN where no tag was, and nothing of interfaces or direction, of which
-/// a capture knows nothing.
+/// there were none, no VLAN where no tag was, and no interface where no direction is known, as in
+/// a capture file.
 pub(super) fn flow_record(
     key: &FlowKey,
     counters: &FlowCounters,
@@ -52,6 +52,7 @@ pub(super) fn flow_record(
         ..FlowRecord::default()
     };
     set_key(&mut record, key);
+    record.set_point(key.point());
     if key.protocol() == PROTOCOL_TCP {
         record.tcp_control_bits = tcp_control_bits & TcpControlBits::MASK;
         record.present.insert(Column::TcpControlBits);
@@ -61,18 +62,17 @@ pub(super) fn flow_record(
 }
 
 fn set_key(record: &mut FlowRecord, key: &FlowKey) {
+    record.protocol_identifier = key.protocol();
     let (ports, icmp) = match *key {
         FlowKey::V4(key) => {
             record.set_source_address(key.source_address.into());
             record.set_destination_address(key.destination_address.into());
-            record.protocol_identifier = key.protocol;
             let ports = (key.transport_kind, key.source_port, key.destination_port);
             (ports, Column::IcmpTypeCodeIpv4)
         }
         FlowKey::V6(key) => {
             record.set_source_address(key.source_address.into());
             record.set_destination_address(key.destination_address.into());
-            record.protocol_identifier = key.protocol;
             record.present.insert(Column::FlowLabelIpv6);
             let ports = (key.transport_kind, key.source_port, key.destination_port);
             (ports, Column::IcmpTypeCodeIpv6)

@@ -6,7 +6,7 @@ use crate::model::FlowEndReason::{
 };
 use crate::model::{Column, FlowRecord};
 use crate::probe::{CapturedPacket, LinkType};
-use flowd_common::DropReason;
+use flowd_common::{Direction, DropReason, ObservationPoint};
 
 pub(super) const FIN: u8 = 1;
 pub(super) const SYN: u8 = 2;
@@ -38,7 +38,8 @@ impl Segment {
 }
 
 fn raw(time_nanos: i64, data: &[u8]) -> CapturedPacket<'_> {
-    CapturedPacket { time_nanos, link_type: LinkType::RawIp, interface: 0, wire_size: 0, data }
+    let point = ObservationPoint::new(0, Direction::NONE);
+    CapturedPacket { time_nanos, link_type: LinkType::RawIp, point, wire_size: 0, data }
 }
 
 pub(super) fn observe(meter: &mut Meter, segment: Segment, out: &mut Vec<FlowRecord>) {
@@ -202,7 +203,8 @@ fn interfaces_are_observation_points_of_their_own() {
     let mut records = Vec::new();
     let frame = Segment { millis: 0, source_port: 1, flags: ACK, payload: 0 }.frame();
     for interface in [0, 1, 0] {
-        let packet = CapturedPacket { interface, ..raw(0, &frame) };
+        let point = ObservationPoint::new(interface, Direction::NONE);
+        let packet = CapturedPacket { point, ..raw(0, &frame) };
         meter.observe(&packet, &mut records);
     }
     meter.finish(&mut records);

@@ -3,6 +3,7 @@
 use super::column::{Column, ColumnSet, with_columns};
 use super::shape::{ExtraSpec, RecordType};
 use super::value::Value;
+use flowd_common::{Direction, ObservationPoint};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// An element that has no column, with its value as the exporter sent it.
@@ -72,6 +73,36 @@ impl FlowRecord {
         }
     }
 
+    /// Where the flow was seen: the interface by which it came in or left, and which of both it
+    /// did. None if the record does not tell.
+    #[must_use]
+    pub fn point(&self) -> Option<ObservationPoint> {
+        let number = |column| match self.value(column)? {
+            Value::Unsigned(number) => u32::try_from(number).ok(),
+            _ => None,
+        };
+        let (direction, column) = match number(Column::FlowDirection)? {
+            0 => (Direction::INGRESS, Column::IngressInterface),
+            1 => (Direction::EGRESS, Column::EgressInterface),
+            _ => return None,
+        };
+        Some(ObservationPoint::new(number(column)?, direction))
+    }
+
+    /// Sets the interface by which the flow came in or left, the other one to 0, and which of
+    /// both it did; nothing if the point does not tell its direction.
+    pub fn set_point(&mut self, point: ObservationPoint) {
+        (self.ingress_interface, self.egress_interface) = match point.direction {
+            Direction::INGRESS => (point.interface, 0),
+            Direction::EGRESS => (0, point.interface),
+            _ => return,
+        };
+        self.flow_direction = point.direction.0;
+        self.present.insert(Column::IngressInterface);
+        self.present.insert(Column::EgressInterface);
+        self.present.insert(Column::FlowDirection);
+    }
+
     /// Sets the source address, in the column of its family.
     pub fn set_source_address(&mut self, address: IpAddr) {
         match address {
@@ -111,6 +142,22 @@ mod tests {
         assert_eq!(record.value(Column::OctetDeltaCount), None);
         record.present.insert(Column::OctetDeltaCount);
         assert_eq!(record.value(Column::OctetDeltaCount), Some(Value::Unsigned(0)));
+    }
+
+    #[test]
+    fn observation_points_come_back() {
+        for direction in [Direction::INGRESS, Direction::EGRESS] {
+            let mut record = FlowRecord::default();
+            assert_eq!(record.point(), None);
+            let point = ObservationPoint::new(7, direction);
+            record.set_point(point);
+            assert_eq!(record.point(), Some(point));
+            record.present.remove(Column::FlowDirection);
+            assert_eq!(record.point(), None);
+        }
+        let mut record = FlowRecord::default();
+        record.set_point(ObservationPoint::new(7, Direction::NONE));
+        assert_eq!(record, FlowRecord::default());
     }
 
     #[test]

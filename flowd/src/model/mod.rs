@@ -7,6 +7,7 @@
 //! FlowBatch   many records, by column; decoding fills it, the ring copies it
 //! Shape     which elements a record carries, so that absent differs from zero
 //! Origin    which exporter and Observation Domain a record came from
+//! Totals    sums of records, packets and octets, whole or by observation point
 //! ```
 
 mod batch;
@@ -21,6 +22,7 @@ mod ie_generated;
 mod shape;
 mod tcp_control_bits;
 pub mod time;
+mod totals;
 mod value;
 
 pub use batch::{BATCH_EXTRAS_SIZE_MAX, BATCH_ROWS_MAX, ColumnMut, ColumnRef, FlowBatch, Run};
@@ -32,4 +34,5 @@ pub use flow_record::{Extra, FlowRecord};
 pub use ie::{Element, ElementType};
 pub use shape::{ExtraSpec, RecordType, Shape, VARIABLE_LENGTH};
 pub use tcp_control_bits::TcpControlBits;
+pub use totals::{POINT_COUNT_MAX, PointTotals, Totals, Volume};
 pub use value::{Value, element_value, ntp_millis, unsigned};

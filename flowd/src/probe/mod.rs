@@ -1,11 +1,22 @@
-//! probe: the Observation Point. In: capture files. Out: [`CapturedPacket`]s, in file order.
-//! Never: what packets mean (that is the packet parser's) or which flow they belong to.
+//! probe: the Observation Point. In: capture files, live interfaces. Out: [`CapturedPacket`]s, in
+//! the order in which they came. Never: what packets mean (that is the packet parser's) or which
+//! flow they belong to.
 //!
 //! ```text
 //! pcap, pcapng --[capture]--> CapturedPacket --> flow
+//! libpcap      --[live]-----> CapturedPacket --> flow
+//! rtnetlink    --[links]----> Link: what there is to observe
 //! ```
 
 pub mod capture;
+mod datapath;
+mod links;
+mod live;
+#[cfg(test)]
+mod test_namespace;
 
 pub use capture::{CaptureError, CaptureFile, CapturedPacket, Damage, Packets};
+pub use datapath::{Attachment, Datapath, DatapathConfig, Harvest, HookChoice, ProbeError};
 pub use flowd_common::packet::LinkType;
+pub use links::{Link, LinkCounters, LinkError, LinkEvent, LinkMonitor};
+pub use live::{LiveCapture, LiveError, LiveHandle};

@@ -439,7 +439,7 @@ pub fn nearest<'a>(word: &str, others: impl IntoIterator<Item = &'a str>) -> Opt
 }
 
 /// Least number of letters to insert, delete, replace or swap with their neighbour.
-fn edit_distance(left: &str, right: &str) -> usize {
+pub(crate) fn edit_distance(left: &str, right: &str) -> usize {
     let (left, right): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());
     let width = right.len() + 1;
     let mut costs = vec![0; (left.len() + 1) * width];

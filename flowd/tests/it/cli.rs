@@ -4,7 +4,8 @@ use crate::support::{Collector, flowd, run, test_pcap};
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-const COMMANDS: [&[&str]; 7] = [
+const COMMANDS: [&[&str]; 8] = [
+    &["export"],
     &["replay"],
     &["collect"],
     &["decode"],

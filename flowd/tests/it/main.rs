@@ -10,8 +10,10 @@
 mod cli;
 mod corpus;
 mod errors;
+mod export;
 mod export_collect;
 mod interop;
+mod namespace;
 mod netflow_v9;
 mod pcap_flows;
 mod support;

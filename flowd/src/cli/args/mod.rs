@@ -2,6 +2,7 @@
 
 pub(super) mod collect;
 pub(super) mod decode;
+pub(super) mod export;
 pub(super) mod query;
 pub(super) mod replay;
 pub(super) mod store;
@@ -30,6 +31,8 @@ pub(super) struct Arguments {
 /// The subcommands, in the order that data flows.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Meter live interfaces and export their flow records.
+    Export(export::Export),
     /// Make flow records of a capture and export, store or print them.
     Replay(replay::Replay),
     /// Receive flow records and store them.

@@ -36,6 +36,11 @@ pub enum Format {
     Csv,
 }
 
+/// Text as it may be shown on a terminal.
+pub(super) fn plain(text: &str) -> String {
+    escape::Visible(text).to_string()
+}
+
 impl FromStr for Format {
     type Err = String;
 

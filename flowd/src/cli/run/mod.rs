@@ -2,12 +2,14 @@
 
 mod collect;
 mod decode;
+mod export;
 mod query;
 mod replay;
 mod store;
 
 pub(super) use collect::collect;
 pub(super) use decode::decode;
+pub(super) use export::export;
 pub(super) use query::{query, top};
 pub(super) use replay::replay;
 pub(super) use store::info;

@@ -16,6 +16,7 @@ mod tests;
 pub use error::{CaptureError, Damage};
 
 use flowd_common::packet::LinkType;
+use flowd_common::{Direction, ObservationPoint};
 use mapping::Mapping;
 use pcap::PcapReader;
 use pcapng::PcapngReader;
@@ -33,12 +34,18 @@ pub struct CapturedPacket<'a> {
     pub time_nanos: i64,
     /// What its octets begin with.
     pub link_type: LinkType,
-    /// The interface it was captured on: the order in which the file describes them.
-    pub interface: u32,
+    /// Where it was seen. A capture file numbers its interfaces in the order in which it
+    /// describes them, and tells no direction.
+    pub point: ObservationPoint,
     /// Octets it had on the wire.
     pub wire_size: u32,
     /// The octets that were captured.
     pub data: &'a [u8],
+}
+
+/// An interface of a capture file.
+const fn interface(number: u32) -> ObservationPoint {
+    ObservationPoint::new(number, Direction::NONE)
 }
 
 /// A capture file.

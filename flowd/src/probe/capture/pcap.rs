@@ -3,7 +3,7 @@
 
 use super::byte_order::{ByteOrder, array_at, size};
 use super::error::{CaptureError, Damage};
-use super::{CapturedPacket, PACKET_SIZE_MAX};
+use super::{CapturedPacket, PACKET_SIZE_MAX, interface};
 use flowd_common::packet::LinkType;
 
 /// Octets of the file header.
@@ -116,7 +116,7 @@ impl<'a> PcapReader<'a> {
             // Two 32-bit numbers: neither product nor sum can leave 63 bits.
             time_nanos: seconds * 1_000_000_000 + fraction * self.nanos_per_fraction,
             link_type: self.link_type,
-            interface: 0,
+            point: interface(0),
             wire_size: on_wire,
             data,
         }))

@@ -3,7 +3,7 @@
 
 use super::byte_order::{ByteOrder, array_at, size};
 use super::error::{CaptureError, Damage};
-use super::{CapturedPacket, PACKET_SIZE_MAX};
+use super::{CapturedPacket, PACKET_SIZE_MAX, interface};
 use flowd_common::packet::LinkType;
 
 /// Type of a section header block: reads the same in both byte orders.
@@ -217,7 +217,7 @@ impl<'a> PcapngReader<'a> {
     #[inline]
     fn timed_packet(
         &self,
-        interface: u32,
+        number: u32,
         rest: &'a [u8],
         block: &Block<'a>,
     ) -> Result<Option<CapturedPacket<'a>>, Damage> {
@@ -227,12 +227,12 @@ impl<'a> PcapngReader<'a> {
         let [h0, h1, h2, h3, l0, l1, l2, l3, c0, c1, c2, c3, w0, w1, w2, w3] = *header;
         let high = u64::from(self.order.u32([h0, h1, h2, h3]));
         let low = u64::from(self.order.u32([l0, l1, l2, l3]));
-        let described = self.interface(interface)?;
+        let described = self.interface(number)?;
         let captured = self.order.u32([c0, c1, c2, c3]);
         Ok(Some(CapturedPacket {
             time_nanos: described.clock.nanos(high << 32 | low),
             link_type: described.link_type,
-            interface: self.interface_base.saturating_add(interface),
+            point: interface(self.interface_base.saturating_add(number)),
             wire_size: self.order.u32([w0, w1, w2, w3]),
             data: packet_data(data, captured, described.snaplen)?,
         }))
@@ -252,7 +252,7 @@ impl<'a> PcapngReader<'a> {
         Ok(Some(CapturedPacket {
             time_nanos: self.last_time_nanos,
             link_type: described.link_type,
-            interface: self.interface_base,
+            point: interface(self.interface_base),
             wire_size: on_wire,
             data: packet_data(data, captured, described.snaplen)?,
         }))

@@ -239,7 +239,7 @@ fn sections_and_interfaces_keep_their_own_clock_link_type_and_byte_order() {
     assert!(error.is_none(), "{error:?}");
     let seen: Vec<_> = packets
         .iter()
-        .map(|packet| (packet.interface, packet.link_type, packet.time_nanos))
+        .map(|packet| (packet.point.interface, packet.link_type, packet.time_nanos))
         .collect();
     let later = 3_600_000_000_000;
     assert_eq!(

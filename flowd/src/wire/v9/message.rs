@@ -91,8 +91,10 @@ impl MessageEncoder {
         self.record(0, record.size(), |writer| record.encode(writer))
     }
 
-    /// Adds an options template; false if there is no room for it.
+    /// Adds an options template; false if there is no room for it. Each has a FlowSet of its own:
+    /// nfcapd reads only the first of a FlowSet.
     pub fn options_template(&mut self, record: &OptionsTemplateRecord) -> bool {
+        self.close_set();
         self.record(1, record.size(), |writer| record.encode(writer))
     }
 

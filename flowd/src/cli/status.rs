@@ -1,0 +1,138 @@
+//! `flowd export --status` for people.
+
+use super::output::plain;
+use crate::app::export::{ExporterStatus, Hooks, Ledger};
+use std::io::{self, Write};
+
+/// The hooks of an interface in a few letters.
+pub(super) fn hooks(hooks: &Hooks) -> String {
+    let Hooks { ingress, egress } = hooks;
+    if ingress == egress { ingress.clone() } else { format!("{ingress}+{egress}") }
+}
+
+/// Prints an exporter's status: its interfaces, a line a direction, and its collectors.
+pub(super) fn print(status: &ExporterStatus, out: &mut impl Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "exporter    process {}, since {}, source ID {}{}",
+        status.process_id,
+        status.since,
+        status.source_id,
+        if status.sampling_interval > 1 {
+            format!(", one packet in {}", status.sampling_interval)
+        } else {
+            String::new()
+        }
+    )?;
+    let balance =
+        if status.is_balanced() { "balanced" } else { "NOT BALANCED, please report this" };
+    writeln!(out, "books       {balance} at {}\n", status.at)?;
+    let headings = [
+        "interface",
+        "hook",
+        "way",
+        "seen",
+        "octets",
+        "recorded",
+        "records",
+        "in cache",
+        "unaccounted",
+        "not selected",
+        "refused",
+        "off by",
+        "before",
+    ];
+    let mut rows: Vec<Vec<String>> = vec![headings.map(str::to_owned).to_vec()];
+    for interface in &status.interfaces {
+        let gone = if interface.is_attached { "" } else { " (gone)" };
+        let name = format!("{}{gone}", plain(&interface.name));
+        rows.push(row(&name, &interface.hooks.ingress, "in", &interface.ingress));
+        rows.push(row("", &interface.hooks.egress, "out", &interface.egress));
+    }
+    if status.vanished != Ledger::default() {
+        rows.push(row("(vanished)", "", "both", &status.vanished));
+    }
+    align(&rows, 3, out)?;
+    let mut refused: Vec<String> = Vec::new();
+    for interface in &status.interfaces {
+        for (way, ledger) in [("in", &interface.ingress), ("out", &interface.egress)] {
+            let reasons = ledger.unparsed.iter().map(|(reason, count)| format!("{reason} {count}"));
+            let reasons: Vec<String> = reasons.collect();
+            if !reasons.is_empty() {
+                let name = plain(&interface.name);
+                refused.push(format!("{name} {way}: {}", reasons.join(", ")));
+            }
+        }
+    }
+    for line in &refused {
+        writeln!(out, "refused     {line}")?;
+    }
+    writeln!(out)?;
+    let headings = ["collector", "records", "packets", "octets", "messages", "not sent", "off by"];
+    let mut rows: Vec<Vec<String>> = vec![headings.map(str::to_owned).to_vec()];
+    for collector in &status.collectors {
+        let statistics = &collector.statistics;
+        let not_sent: Vec<String> = statistics
+            .not_sent
+            .iter()
+            .map(|(reason, totals)| format!("{} {reason}", totals.records))
+            .collect();
+        rows.push(vec![
+            format!("udp://{}", statistics.address),
+            statistics.exported.records.to_string(),
+            statistics.exported.packets.to_string(),
+            statistics.exported.octets.to_string(),
+            statistics.messages.to_string(),
+            if not_sent.is_empty() { "0".to_owned() } else { not_sent.join(", ") },
+            collector.discrepancy.to_string(),
+        ]);
+    }
+    align(&rows, 1, out)?;
+    writeln!(out)
+}
+
+fn row(name: &str, hook: &str, way: &str, ledger: &Ledger) -> Vec<String> {
+    vec![
+        name.to_owned(),
+        hook.to_owned(),
+        way.to_owned(),
+        ledger.seen.packets.to_string(),
+        ledger.seen.octets.to_string(),
+        ledger.recorded.packets.to_string(),
+        ledger.recorded.records.to_string(),
+        ledger.in_cache.packets.to_string(),
+        ledger.unaccounted.packets.to_string(),
+        ledger.not_selected_packets.to_string(),
+        ledger.unparsed_packets().to_string(),
+        ledger.discrepancy.packets.to_string(),
+        ledger.before_attach.packets.to_string(),
+    ]
+}
+
+/// Writes rows in columns: the first so many to the left, numbers to the right.
+fn align(rows: &[Vec<String>], left_count: usize, out: &mut impl Write) -> io::Result<()> {
+    let column_count = rows.first().map_or(0, Vec::len);
+    let width = |column| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell: &String| cell.chars().count())
+            .max()
+    };
+    let widths: Vec<usize> = (0..column_count).map(|column| width(column).unwrap_or(0)).collect();
+    for row in rows {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .enumerate()
+            .map(|(place, (cell, &width))| {
+                if place < left_count {
+                    format!("{cell:<width$}")
+                } else {
+                    format!("{cell:>width$}")
+                }
+            })
+            .collect();
+        writeln!(out, "{}", cells.join("  ").trim_end())?;
+    }
+    Ok(())
+}

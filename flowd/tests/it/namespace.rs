@@ -1,0 +1,75 @@
+//! Network namespaces that a test makes, joined by a veth, and removes again.
+
+use crate::support::{end_of, flowd};
+use std::fs::File;
+use std::net::UdpSocket;
+use std::os::fd::AsRawFd;
+use std::process::Command;
+
+/// A network namespace, with all interfaces in it gone when it is dropped.
+pub(crate) struct Namespace {
+    name: String,
+}
+
+impl Namespace {
+    /// Makes one, its loopback up. None, with a word why, where that is not allowed.
+    pub(crate) fn new(label: &str) -> Option<Self> {
+        let name = format!("flowd-it-{}-{label}", std::process::id());
+        let made = end_of(Command::new("ip").args(["netns", "add", &name]));
+        if made.code() != Some(0) {
+            println!("skipped: no network namespace: {}", made.stderr.trim());
+            return None;
+        }
+        let namespace = Self { name };
+        namespace.ip("link set lo up");
+        Some(namespace)
+    }
+
+    /// Runs `ip` in it, which must succeed.
+    pub(crate) fn ip(&self, arguments: &str) {
+        let mut command = Command::new("ip");
+        command.args(["-n", &self.name]).args(arguments.split_whitespace());
+        let ended = end_of(&mut command);
+        assert_eq!(ended.code(), Some(0), "ip {arguments}: {ended:?}");
+    }
+
+    /// Joins it to another by a veth, both ends up with an address each: 192.0.2.1 here and
+    /// 192.0.2.2 there.
+    pub(crate) fn join(&self, here: &str, other: &Self, there: &str) {
+        self.ip(&format!("link add {here} type veth peer name {there} netns {}", other.name));
+        for (namespace, name, address) in [(self, here, "192.0.2.1"), (other, there, "192.0.2.2")] {
+            namespace.ip(&format!("addr add {address}/24 dev {name}"));
+            namespace.ip(&format!("link set {name} up"));
+        }
+    }
+
+    /// The flowd under test, to be started in it.
+    pub(crate) fn flowd(&self) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.path())).arg(flowd().get_program());
+        command
+    }
+
+    /// A UDP socket in it.
+    pub(crate) fn udp(&self, address: &str) -> UdpSocket {
+        let file = File::open(self.path()).unwrap();
+        let address = address.to_owned();
+        let thread = std::thread::spawn(move || {
+            // SAFETY: the descriptor is open, and only this thread, which ends here, is moved.
+            let outcome = unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) };
+            assert_eq!(outcome, 0, "{}", std::io::Error::last_os_error());
+            UdpSocket::bind(address).unwrap()
+        });
+        thread.join().unwrap()
+    }
+
+    fn path(&self) -> String {
+        format!("/run/netns/{}", self.name)
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        drop(end_of(Command::new("ip").args(["netns", "del", &self.name])));
+    }
+}
