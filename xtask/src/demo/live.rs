@@ -166,12 +166,10 @@ fn status(flowd: &Flowd, process: u32) -> Result<Option<Value>> {
         .command(&["export", "--status", "-o", "json"])
         .output()
         .context("run flowd export --status")?;
-    let answers = serde_json::Deserializer::from_slice(&output.stdout).into_iter::<Value>();
-    let exporters = answers.map_while(Result::ok).flat_map(|answer| match answer {
-        Value::Array(exporters) => exporters,
-        exporter => vec![exporter],
-    });
-    Ok(exporters.into_iter().find(|exporter| exporter["processId"] == process))
+    // Before the exporter answers, what is written of none may not be JSON.
+    let Ok(status) = serde_json::from_slice::<Value>(&output.stdout) else { return Ok(None) };
+    let exporters = status["exporters"].as_array().into_iter().flatten();
+    Ok(exporters.filter(|exporter| exporter["processId"] == process).last().cloned())
 }
 
 /// Counts the frames of an interface beside flowd.
