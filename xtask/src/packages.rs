@@ -41,11 +41,11 @@ pub(crate) const TSHARK: Package = Package {
 /// Runs the corpus comparison, where a corpus is there.
 pub(crate) const PYTHON: Package =
     Package { name: "python3", installs: "/usr/bin/python3", reason: "runs comparison scripts" };
-/// Makes network namespaces and interfaces.
+/// Makes network namespaces and interfaces, for the demo and for tests.
 pub(crate) const IPROUTE: Package = Package {
     name: "iproute2",
     installs: "/usr/sbin/ip",
-    reason: "makes the network that the demo runs in",
+    reason: "makes networks for the live demo and for tests of live interfaces",
 };
 // Debian has two packages that install /usr/bin/rustc, so these are told by dpkg's own files.
 /// A compiler that is new enough.

@@ -34,6 +34,7 @@ const UNSAFE_OWNERS: &[&str] = &[
     "flowd/src/probe/",
     "flowd/src/collect/",
     "flowd/src/app/",
+    "flowd/tests/it/namespace.rs",
     "flowd-common/src/",
     "flowd-ebpf/src/",
     "bench/src/",

@@ -168,8 +168,8 @@ fn status(flowd: &Flowd, process: u32) -> Result<Option<Value>> {
         .context("run flowd export --status")?;
     // Before the exporter answers, what is written of none may not be JSON.
     let Ok(status) = serde_json::from_slice::<Value>(&output.stdout) else { return Ok(None) };
-    let exporters = status["exporters"].as_array().into_iter().flatten();
-    Ok(exporters.filter(|exporter| exporter["processId"] == process).last().cloned())
+    let mut exporters = status["exporters"].as_array().into_iter().flatten();
+    Ok(exporters.find(|exporter| exporter["processId"] == process).cloned())
 }
 
 /// Counts the frames of an interface beside flowd.
