@@ -6,8 +6,8 @@
 //!     | meters
 //! flowdPROCESS <--------- TCP, UDP, ICMP --------> peerPROCESS
 //! ```
-//! The interface is metered before it is up, and at the end it loses its addresses before it is
-//! left alone: so the interface's own counters are of the very packets that were metered.
+//! The interface is metered while its peer is down, before it carries anything, and at the end both
+//! lose their addresses: so its own counters are of the very packets that were metered.
 
 use super::books::{self, Volume};
 use super::flowd::{self, Flowd, Running};
@@ -18,6 +18,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -33,6 +34,9 @@ const SETTLING_TIME: Duration = Duration::from_millis(200);
 pub(super) fn obstacle() -> Result<Option<String>> {
     if !packages::is_root()? {
         return Ok(Some("it takes root".to_owned()));
+    }
+    if !Path::new("/proc/sys/net/ipv6").exists() {
+        return Ok(Some("IPv6 is turned off".to_owned()));
     }
     if let Err(error) = netns::new_namespace_is_permitted() {
         return Ok(Some(format!("network namespaces are refused ({error})")));
@@ -69,15 +73,15 @@ pub(super) fn play(flowd: &Flowd) -> Result<()> {
     let mut collector = flowd.collect(&address, |command| {
         inside.enter(|| command.spawn())?.context("start flowd collect")
     })?;
+    metered.bring_up()?;
     let mut exporter = Exporter::start(flowd, &metered, &address)?;
     let tap = Tap::listen(&metered)?;
-    for (interface, host) in [(&metered, &near), (&peer, &far)] {
-        interface.add_address(&format!("{}/24", host.ipv4))?;
-        interface.add_address(&format!("{}/64", host.ipv6))?;
-        interface.bring_up()?;
-    }
+    peer.bring_up()?;
     for interface in [&metered, &peer] {
         interface.wait_for_carrier()?;
+    }
+    for (interface, host) in [(&metered, &near), (&peer, &far)] {
+        interface.give_addresses(host.ipv4, host.ipv6)?;
     }
     traffic::make(&near, &far)?;
     for interface in [&metered, &peer] {

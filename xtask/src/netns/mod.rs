@@ -12,6 +12,7 @@ pub(crate) use sys::{
 use crate::{packages, steps};
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -87,8 +88,8 @@ pub(crate) struct InterfaceCounters {
     pub(crate) dropped: u64,
 }
 
-/// Joins two namespaces by a pair of interfaces, which are still down. They carry what the wire
-/// would: no segment is left for an interface to cut or to put together.
+/// Joins two namespaces by a pair of interfaces, which are still down, and mute once they are up.
+/// They carry what the wire would: no segment is left for an interface to cut or to put together.
 pub(crate) fn join<'a>(
     [left, right]: [&'a Namespace; 2],
     [left_name, right_name]: [&str; 2],
@@ -108,6 +109,8 @@ pub(crate) fn join<'a>(
                     .try_for_each(|offload| sys::turn_off(&end.name, offload))
             })?
             .with_context(|| format!("turn offloads of {} off", end.name))?;
+        // Else the kernel reports its multicast groups, whether or not anything can be sent yet.
+        end.set_ipv6(false)?;
     }
     Ok(ends)
 }
@@ -121,11 +124,12 @@ impl Interface<'_> {
         self.namespace
     }
 
-    /// Gives it an address, written with the prefix's length; it is the only one to have it.
-    pub(crate) fn add_address(&self, address: &str) -> Result<()> {
-        let nodad: &[&str] = if address.contains(':') { &["nodad"] } else { &[] };
-        let arguments = [&["addr", "add", address, "dev", &self.name], nodad].concat();
-        self.namespace.ip(&arguments).map(drop)
+    /// Gives it addresses, of networks that are only here; from now on the kernel talks through it.
+    pub(crate) fn give_addresses(&self, ipv4: Ipv4Addr, ipv6: Ipv6Addr) -> Result<()> {
+        self.set_ipv6(true)?;
+        self.namespace.ip(&["addr", "add", &format!("{ipv4}/24"), "dev", &self.name])?;
+        self.namespace.ip(&["addr", "add", &format!("{ipv6}/64"), "dev", &self.name, "nodad"])?;
+        Ok(())
     }
 
     pub(crate) fn bring_up(&self) -> Result<()> {
@@ -146,9 +150,14 @@ impl Interface<'_> {
 
     /// Takes its addresses, so that the kernel has nothing more to send through it.
     pub(crate) fn silence(&self) -> Result<()> {
-        let switch = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", self.name);
-        self.namespace.enter(|| fs::write(&switch, "1"))?.with_context(|| switch.clone())?;
+        self.set_ipv6(false)?;
         self.namespace.ip(&["addr", "flush", "dev", &self.name]).map(drop)
+    }
+
+    fn set_ipv6(&self, is_on: bool) -> Result<()> {
+        let switch = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", self.name);
+        let value = if is_on { "0" } else { "1" };
+        self.namespace.enter(|| fs::write(&switch, value))?.with_context(|| switch.clone())
     }
 
     /// What it received and sent since it was made.

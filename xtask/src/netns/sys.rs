@@ -170,8 +170,6 @@ impl PacketSocket {
         match io::Error::last_os_error() {
             error if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             error if error.kind() == io::ErrorKind::Interrupted => Ok(None),
-            // The interface was not up when we were bound to it; what comes is received.
-            error if error.raw_os_error() == Some(libc::ENETDOWN) => Ok(None),
             error => Err(error),
         }
     }
