@@ -57,7 +57,7 @@ const _: () = assert!(size_of::<RingRecordV6>() == 112 && align_of::<RingRecordV
 
 /// What became of the packets at one observation point, in one generation:
 /// `seen = in the tables and the ring buffer + unaccounted + not selected + refused`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct LedgerEntry {
     /// Packets that came by.
@@ -93,6 +93,15 @@ impl LedgerEntry {
 
     /// Adds what was counted elsewhere.
     pub fn add(&mut self, more: &Self) {
+        self.combine(more, u64::wrapping_add);
+    }
+
+    /// Takes away what was counted before.
+    pub fn subtract(&mut self, less: &Self) {
+        self.combine(less, u64::wrapping_sub);
+    }
+
+    fn combine(&mut self, other: &Self, operation: fn(u64, u64) -> u64) {
         let Self {
             seen_packets,
             seen_octets,
@@ -102,8 +111,8 @@ impl LedgerEntry {
             fragments_stitched,
             fragments_unstitched,
             refused,
-        } = more;
-        let sums = [
+        } = other;
+        let fields = [
             (&mut self.seen_packets, seen_packets),
             (&mut self.seen_octets, seen_octets),
             (&mut self.unaccounted_packets, unaccounted_packets),
@@ -112,8 +121,8 @@ impl LedgerEntry {
             (&mut self.fragments_stitched, fragments_stitched),
             (&mut self.fragments_unstitched, fragments_unstitched),
         ];
-        for (sum, more) in sums.into_iter().chain(self.refused.iter_mut().zip(refused)) {
-            *sum = sum.wrapping_add(*more);
+        for (field, other) in fields.into_iter().chain(self.refused.iter_mut().zip(refused)) {
+            *field = operation(*field, *other);
         }
     }
 
@@ -144,5 +153,7 @@ mod tests {
         sum.add(&one);
         assert_eq!((sum.seen_packets, sum.fragments_unstitched), (2, 14));
         assert_eq!(sum.refused_packets(), 2 * one.refused_packets());
+        sum.subtract(&one);
+        assert_eq!(sum, one);
     }
 }

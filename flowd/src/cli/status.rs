@@ -27,6 +27,13 @@ pub(super) fn print(status: &ExporterStatus, out: &mut impl Write) -> io::Result
     let balance =
         if status.is_balanced() { "balanced" } else { "NOT BALANCED, please report this" };
     writeln!(out, "books       {balance} at {}\n", status.at)?;
+    print_interfaces(status, out)?;
+    writeln!(out)?;
+    print_collectors(status, out)?;
+    writeln!(out)
+}
+
+fn print_interfaces(status: &ExporterStatus, out: &mut impl Write) -> io::Result<()> {
     let headings = [
         "interface",
         "hook",
@@ -67,7 +74,10 @@ pub(super) fn print(status: &ExporterStatus, out: &mut impl Write) -> io::Result
     for line in &refused {
         writeln!(out, "refused     {line}")?;
     }
-    writeln!(out)?;
+    Ok(())
+}
+
+fn print_collectors(status: &ExporterStatus, out: &mut impl Write) -> io::Result<()> {
     let headings = ["collector", "records", "packets", "octets", "messages", "not sent", "off by"];
     let mut rows: Vec<Vec<String>> = vec![headings.map(str::to_owned).to_vec()];
     for collector in &status.collectors {
@@ -87,8 +97,7 @@ pub(super) fn print(status: &ExporterStatus, out: &mut impl Write) -> io::Result
             collector.discrepancy.to_string(),
         ]);
     }
-    align(&rows, 1, out)?;
-    writeln!(out)
+    align(&rows, 1, out)
 }
 
 fn row(name: &str, hook: &str, way: &str, ledger: &Ledger) -> Vec<String> {
@@ -135,4 +144,93 @@ fn align(rows: &[Vec<String>], left_count: usize, out: &mut impl Write) -> io::R
         writeln!(out, "{}", cells.join("  ").trim_end())?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::export::{CollectorStatistics, CollectorStatus, Discrepancy, InterfaceStatus};
+    use crate::model::{Totals, Volume};
+    use std::collections::BTreeMap;
+
+    fn status() -> ExporterStatus {
+        let ingress = Ledger {
+            seen: Volume { packets: 1_000, octets: 640_000 },
+            recorded: Totals { records: 90, packets: 800, octets: 500_000 },
+            in_cache: Totals { records: 7, packets: 190, octets: 140_000 },
+            unparsed: BTreeMap::from([("arp".to_owned(), 8), ("lldp".to_owned(), 2)]),
+            before_attach: Volume { packets: 123_456, octets: 98_765_432 },
+            ..Ledger::default()
+        };
+        let interface = InterfaceStatus {
+            index: 2,
+            name: "enp3s0".to_owned(),
+            description: "uplink".to_owned(),
+            is_attached: true,
+            hooks: Hooks { ingress: "xdp".to_owned(), egress: "tcx".to_owned() },
+            egress: Ledger::default(),
+            ingress,
+        };
+        let hostile = InterfaceStatus {
+            name: "a\u{1b}[2Jb".to_owned(),
+            is_attached: false,
+            ingress: Ledger::default(),
+            ..interface.clone()
+        };
+        let some = Totals { records: 90, packets: 800, octets: 500_000 };
+        ExporterStatus {
+            process_id: 4711,
+            since: "2026-01-02T03:04:05.678Z".to_owned(),
+            at: "2026-01-02T04:04:05.678Z".to_owned(),
+            source_id: 3,
+            sampling_interval: 1,
+            interfaces: vec![interface, hostile],
+            vanished: Ledger::default(),
+            collectors: vec![CollectorStatus {
+                statistics: CollectorStatistics {
+                    address: "192.0.2.10:2055".parse().unwrap(),
+                    messages: 12,
+                    exported: some,
+                    options_records: 4,
+                    not_sent: BTreeMap::from([("refused".to_owned(), some)]),
+                    not_sent_at: Vec::new(),
+                    fields_left_out: 0,
+                    pace_overruns: 0,
+                },
+                discrepancy: 0,
+            }],
+        }
+    }
+
+    fn text(status: &ExporterStatus) -> String {
+        let mut out = Vec::new();
+        print(status, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_status_is_a_line_a_direction_and_a_line_a_collector() {
+        insta::assert_snapshot!(text(&status()));
+    }
+
+    #[test]
+    fn books_that_do_not_balance_are_told() {
+        let mut status = status();
+        status.interfaces[0].ingress.discrepancy = Discrepancy { packets: -3, octets: 0 };
+        assert!(text(&status).contains("NOT BALANCED"));
+    }
+
+    #[test]
+    fn json_has_one_object_of_documented_names() {
+        let object = serde_json::to_value(status()).unwrap();
+        let ingress = &object["interfaces"][0]["ingress"];
+        assert_eq!(ingress["seen"]["packets"], 1_000);
+        assert_eq!(ingress["inCache"]["records"], 7);
+        assert_eq!(ingress["beforeAttach"]["octets"], 98_765_432);
+        assert_eq!(object["interfaces"][0]["hooks"]["ingress"], "xdp");
+        assert_eq!(object["collectors"][0]["notSent"]["refused"]["records"], 90);
+        assert_eq!(object["collectors"][0]["address"], "192.0.2.10:2055");
+        let read: ExporterStatus = serde_json::from_value(object).unwrap();
+        assert_eq!(read, status());
+    }
 }

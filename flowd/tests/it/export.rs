@@ -188,14 +188,41 @@ fn an_interface_that_appears_later_is_metered_until_it_vanishes() {
     host.wait_for("late", "egress", sent.0);
     let names = host.status().unwrap()["interfaces"].to_string();
     assert!(!names.contains("skip"), "{names}");
-    near.ip("link del late");
+    let rename = |from: &str, to: &str| {
+        near.ip(&format!("link set {from} down"));
+        near.ip(&format!("link set {from} name {to}"));
+        near.ip(&format!("link set {to} up"));
+    };
+    rename("late", "moved");
+    wait_until("the new name is known", || {
+        let status = host.status().unwrap();
+        let interface = &status["interfaces"][0];
+        interface["name"] == "moved" && interface["isAttached"] == true
+    });
+    let more = send(&near.udp("192.0.2.1:4001"), "192.0.2.2:5001", 100);
+    host.wait_for("moved", "egress", sent.0 + more.0);
+    let sent = (sent.0 + more.0, sent.1 + more.1);
+    // A name that is excluded ends it, another begins it again.
+    rename("moved", "skip9");
+    wait_until("the interface is left out", || {
+        let status = host.status().unwrap();
+        status["interfaces"].as_array().unwrap().iter().all(|it| it["isAttached"] == false)
+    });
+    rename("skip9", "back");
+    wait_until("the interface is metered again", || {
+        let status = host.status().unwrap();
+        let interface = &status["interfaces"][0];
+        interface["name"] == "back" && interface["isAttached"] == true
+    });
+    near.ip("link del back");
     wait_until("the interface is gone", || {
         let status = host.status().unwrap();
         status["interfaces"].as_array().unwrap().iter().all(|it| it["isAttached"] == false)
     });
     let ended = end(exporter);
     assert!(ended.stderr.contains("late is metered (pcap)"), "{ended:?}");
-    assert!(ended.stderr.contains("late is metered no more"), "{ended:?}");
+    assert!(ended.stderr.contains("moved is metered no more"), "{ended:?}");
+    assert!(ended.stderr.contains("back is metered no more"), "{ended:?}");
     wait_until("all is stored", || host.stored("proto udp and port 4001") == sent);
     collector.terminate().ok();
 }

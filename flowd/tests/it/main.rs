@@ -9,6 +9,7 @@
 
 mod cli;
 mod corpus;
+mod datapath;
 mod errors;
 mod export;
 mod export_collect;

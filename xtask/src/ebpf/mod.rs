@@ -28,7 +28,8 @@ const PROFILE: &[(&str, &str)] = &[
     ("CARGO_PROFILE_RELEASE_PANIC", "abort"),
     ("CARGO_PROFILE_RELEASE_DEBUG", "2"),
 ];
-const FLAGS: &[&str] = &["-Clink-arg=--btf"];
+/// The third version of the instruction set has 32-bit jumps and atomic compare and exchange.
+const FLAGS: &[&str] = &["-Clink-arg=--btf", "-Ctarget-cpu=v3"];
 
 /// Builds the object and writes it with its origin.
 pub(crate) fn run() -> Result<()> {

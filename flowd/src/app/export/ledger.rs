@@ -68,11 +68,21 @@ impl Ledger {
 }
 
 /// What is counted at one observation point.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Point {
     entry: LedgerEntry,
     recorded: Totals,
     before_attach: Volume,
+}
+
+impl Default for Point {
+    fn default() -> Self {
+        Self {
+            entry: LedgerEntry::ZERO,
+            recorded: Totals::default(),
+            before_attach: Volume::default(),
+        }
+    }
 }
 
 impl Point {
@@ -150,10 +160,14 @@ impl Ledgers {
         }
     }
 
-    /// Notes what had passed an interface when flowd was attached.
+    /// Notes what had passed an interface when flowd was attached for the first time: what its
+    /// counters say later has been seen, but for the time that it was left out.
     pub(super) fn before_attach(&mut self, point: ObservationPoint, counters: LinkCounters) {
         let LinkCounters { packets, octets } = counters;
-        self.points.entry(point).or_default().before_attach.add(Volume { packets, octets });
+        self.points.entry(point).or_insert_with(|| Point {
+            before_attach: Volume { packets, octets },
+            ..Point::default()
+        });
     }
 
     /// The ledger of a point.
@@ -226,7 +240,7 @@ mod tests {
             unaccounted_octets: unaccounted * 60,
             not_selected_packets: not_selected,
             refused,
-            ..LedgerEntry::default()
+            ..LedgerEntry::ZERO
         }
     }
 
@@ -293,6 +307,7 @@ mod tests {
         let point = ObservationPoint::new(2, Direction::INGRESS);
         let mut ledgers = Ledgers::default();
         ledgers.before_attach(point, LinkCounters { packets: 7, octets: 900 });
+        ledgers.before_attach(point, LinkCounters { packets: 70, octets: 9_000 });
         let ledger = ledgers.of(point, &PointTotals::default());
         assert_eq!(ledger.before_attach, Volume { packets: 7, octets: 900 });
         assert!(ledger.discrepancy.is_zero() && ledger.seen == Volume::default());

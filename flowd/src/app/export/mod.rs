@@ -14,6 +14,7 @@ mod session;
 mod source;
 mod status;
 
+pub use crate::export::CollectorStatistics;
 pub use crate::flow::MeterConfig;
 pub use ledger::{Discrepancy, Ledger};
 pub use select::Selection;
@@ -92,6 +93,7 @@ pub fn run(plan: &Plan, notify: &mut dyn FnMut(&Notice)) -> Result<ExporterStatu
         &DatapathConfig {
             sampling_interval: plan.sampling_interval,
             flow_count_max: plan.kernel_flow_count_max,
+            ..DatapathConfig::default()
         },
     )?;
     let interval = plan.sampling_interval;
@@ -103,8 +105,11 @@ pub fn run(plan: &Plan, notify: &mut dyn FnMut(&Notice)) -> Result<ExporterStatu
     })?;
     let mut session = Session::new(plan, monitor, source, exporter);
     session.begin(notify)?;
-    while !stop.is_raised() {
-        session.round(notify)?;
+    let mut outcome = Ok(());
+    while outcome.is_ok() && !stop.is_raised() {
+        outcome = session.round(notify);
     }
-    session.finish()
+    // Whatever ended it, what was metered is sent.
+    let end = session.finish();
+    outcome.and(end)
 }

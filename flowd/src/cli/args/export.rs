@@ -43,7 +43,7 @@ pub(in crate::cli) struct Export {
     #[arg(long)]
     pub(in crate::cli) all: bool,
     /// With --all, leave out interfaces whose names match, several with commas.
-    #[arg(long, value_name = "PATTERN[,..]", value_delimiter = ',', requires = "all")]
+    #[arg(long, value_name = "PATTERN[,..]", value_delimiter = ',')]
     pub(in crate::cli) exclude: Vec<String>,
     /// Export to these collectors: udp://HOST:PORT, several with commas.
     #[arg(
@@ -84,7 +84,7 @@ pub(in crate::cli) struct Export {
     )]
     pub(in crate::cli) status: bool,
     /// How --status prints.
-    #[arg(short, long, value_enum, default_value_t)]
+    #[arg(short, long, value_enum, default_value_t, requires = "status")]
     pub(in crate::cli) output: InfoOutput,
 }
 

@@ -24,7 +24,7 @@ pub(super) struct Arguments {
     #[command(subcommand)]
     pub(super) command: Command,
     /// Say more on stderr (twice: everything).
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, display_order = 100, action = clap::ArgAction::Count)]
     pub(super) verbose: u8,
 }
 

@@ -54,6 +54,10 @@ fn plan(arguments: &Export, runtime_directory: PathBuf) -> Result<Plan> {
         names.iter().chain(&arguments.exclude).all(|name| !name.is_empty()),
         "an interface's name is empty; write -i eth0,eth1"
     );
+    ensure!(
+        arguments.all || arguments.exclude.is_empty(),
+        "--exclude leaves interfaces out of --all; write --all, or leave it out"
+    );
     let selection = if arguments.all {
         Selection::All { exclude: arguments.exclude.clone() }
     } else {

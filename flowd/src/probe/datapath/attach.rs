@@ -1,0 +1,185 @@
+//! attach: programs onto interfaces, so that whatever else is attached there goes on as before.
+
+use super::error::{one_line, system_error};
+use super::programs::Programs;
+use super::{Attachment, HookChoice, ProbeError, Program};
+use crate::probe::{Link, LinkType};
+use aya::programs::tc::{
+    self, NlOptions, SchedClassifierLinkId, TcAttachOptions, TcAttachType, TcError,
+};
+use aya::programs::xdp::XdpLinkId;
+use aya::programs::{LinkOrder, ProgramError, XdpMode};
+use std::io;
+use tracing::debug;
+
+/// Before all filters that leave the choice to the system.
+const CLSACT_PRIORITY: u16 = 1;
+
+/// What is attached to an interface.
+#[derive(Debug)]
+pub(super) struct Hooked {
+    pub(super) link_type: LinkType,
+    ingress: Ingress,
+    egress: Tc,
+}
+
+#[derive(Debug)]
+enum Ingress {
+    Xdp(XdpLinkId),
+    Tc(Tc),
+}
+
+/// A program of TC, and by which way it is attached.
+#[derive(Debug)]
+struct Tc {
+    link: SchedClassifierLinkId,
+    way: &'static str,
+}
+
+impl Hooked {
+    /// Attaches for both directions.
+    pub(super) fn attach(
+        programs: &mut Programs,
+        link: &Link,
+        hook: HookChoice,
+    ) -> Result<Self, ProbeError> {
+        let link_type = programs.link_type;
+        // Both at once: what comes in between them would be answered by packets unseen.
+        let egress = attach_tc(programs, Program::TcEgress, link)?;
+        match attach_ingress(programs, link, hook) {
+            Ok(ingress) => Ok(Self { link_type, ingress, egress }),
+            Err(error) => {
+                detach_tc(programs, Program::TcEgress, egress);
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) const fn attachment(&self) -> Attachment {
+        let ingress = match &self.ingress {
+            Ingress::Xdp(_) => "xdp",
+            Ingress::Tc(tc) => tc.way,
+        };
+        Attachment { ingress, egress: self.egress.way }
+    }
+
+    /// Takes the programs off. An interface that is gone has taken them along.
+    pub(super) fn detach(self, programs: &mut Programs) {
+        match self.ingress {
+            Ingress::Tc(tc) => detach_tc(programs, Program::TcIngress, tc),
+            Ingress::Xdp(link) => {
+                if let Ok(xdp) = programs.xdp()
+                    && let Err(error) = xdp.detach(link)
+                {
+                    debug!(error = one_line(&error), "xdp was taken off already");
+                }
+            }
+        }
+        detach_tc(programs, Program::TcEgress, self.egress);
+    }
+}
+
+fn attach_ingress(
+    programs: &mut Programs,
+    link: &Link,
+    hook: HookChoice,
+) -> Result<Ingress, ProbeError> {
+    let tries_xdp = match hook {
+        HookChoice::Tc => false,
+        HookChoice::Xdp => true,
+        // On an interface that is only the kernel's, XDP costs the host its offloads.
+        HookChoice::Auto => link.is_physical && link.link_type == LinkType::Ethernet,
+    };
+    if tries_xdp {
+        match attach_xdp(programs, link) {
+            Ok(id) => return Ok(Ingress::Xdp(id)),
+            Err(error) if hook == HookChoice::Xdp => return Err(error),
+            Err(error) => {
+                debug!(interface = link.name, error = one_line(&error), "no xdp; tc instead");
+            }
+        }
+    }
+    attach_tc(programs, Program::TcIngress, link).map(Ingress::Tc)
+}
+
+fn attach_xdp(programs: &mut Programs, link: &Link) -> Result<XdpLinkId, ProbeError> {
+    if link.link_type != LinkType::Ethernet {
+        return Err(ProbeError::NoXdp {
+            interface: link.name.clone(),
+            reason: "its packets have no Ethernet header".into(),
+        });
+    }
+    let xdp = programs.xdp()?;
+    // In the driver only: the kernel's own substitute for it would linearise every packet.
+    xdp.attach_to_if_index(link.index, XdpMode::Driver).map_err(|error| {
+        let interface = link.name.clone();
+        match system_error(&error).and_then(io::Error::raw_os_error) {
+            Some(libc::EBUSY | libc::EEXIST) => ProbeError::Busy { interface },
+            Some(libc::EPERM | libc::EACCES | libc::ENODEV) => {
+                ProbeError::attaching(Program::Xdp.name(), &interface, &error)
+            }
+            _ => ProbeError::NoXdp { interface, reason: one_line(&error) },
+        }
+    })
+}
+
+fn attach_tc(programs: &mut Programs, program: Program, link: &Link) -> Result<Tc, ProbeError> {
+    let side = match program {
+        Program::TcEgress => TcAttachType::Egress,
+        Program::TcIngress | Program::Xdp => TcAttachType::Ingress,
+    };
+    let tc = programs.tc(program)?;
+    let first = TcAttachOptions::TcxOrder(LinkOrder::first());
+    let refusal = match tc.attach_with_options(&link.name, side, first) {
+        Ok(id) => return Ok(Tc { link: id, way: "tcx" }),
+        Err(error) => error,
+    };
+    if !is_tcx_missing(&refusal) {
+        return Err(ProbeError::attaching(program.name(), &link.name, &refusal));
+    }
+    attach_clsact(tc, program, side, link)
+        .map_err(|error| ProbeError::attaching(program.name(), &link.name, &error))
+}
+
+/// Kernels before 6.6 have no TCX: they do not know what is asked for. Where another program
+/// insists on its place at the head, there is no room for us before it.
+fn is_tcx_missing(error: &ProgramError) -> bool {
+    let number = system_error(error).and_then(io::Error::raw_os_error);
+    matches!(
+        number,
+        Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP | libc::EBUSY | libc::ERANGE)
+    )
+}
+
+/// By netlink, as a filter of the `clsact` queueing discipline. Such a filter outlives the process
+/// that is killed, so that one may be there from before: it counts into tables that nobody reads,
+/// and is taken off.
+fn attach_clsact(
+    tc: &mut aya::programs::SchedClassifier,
+    program: Program,
+    side: TcAttachType,
+    link: &Link,
+) -> Result<Tc, ProgramError> {
+    // It is there already, from us or from somebody else; or attaching fails and says why.
+    if let Err(error) = tc::qdisc_add_clsact(&link.name) {
+        debug!(interface = link.name, error = one_line(&error), "clsact is not added");
+    }
+    match tc::qdisc_detach_program(&link.name, side, program.name()) {
+        Ok(()) => debug!(interface = link.name, program = program.name(), "took off an old filter"),
+        Err(TcError::IoError(error)) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => {
+            debug!(interface = link.name, error = one_line(&error), "old filters are not known");
+        }
+    }
+    let options = NlOptions { priority: CLSACT_PRIORITY, ..NlOptions::default() };
+    let id = tc.attach_with_options(&link.name, side, TcAttachOptions::Netlink(options))?;
+    Ok(Tc { link: id, way: "clsact" })
+}
+
+fn detach_tc(programs: &mut Programs, program: Program, attached: Tc) {
+    if let Ok(tc) = programs.tc(program)
+        && let Err(error) = tc.detach(attached.link)
+    {
+        debug!(program = program.name(), error = one_line(&error), "it was taken off already");
+    }
+}
