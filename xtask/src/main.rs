@@ -1,11 +1,14 @@
 //! flowd's own chores: `cargo xtask demo`, `cargo xtask test` and what they are made of.
 
+#![deny(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for people at a terminal")]
 
 mod codegen_ie;
 mod demo;
 mod ebpf;
+mod interrupt;
 mod layers;
+mod netns;
 mod packages;
 mod pcaps;
 mod steps;
@@ -25,7 +28,7 @@ struct Xtask {
 
 #[derive(Debug, Subcommand)]
 enum Chore {
-    /// Replay a capture as NetFlow v9 to a running collector, then query it and check the books.
+    /// Export live traffic, or a capture's, to a running collector; query it and check the books.
     Demo,
     /// Run every check and test, as CI does.
     Test {

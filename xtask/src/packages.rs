@@ -41,6 +41,12 @@ pub(crate) const TSHARK: Package = Package {
 /// Runs the corpus comparison, where a corpus is there.
 pub(crate) const PYTHON: Package =
     Package { name: "python3", installs: "/usr/bin/python3", reason: "runs comparison scripts" };
+/// Makes network namespaces and interfaces, for the demo and for tests.
+pub(crate) const IPROUTE: Package = Package {
+    name: "iproute2",
+    installs: "/usr/sbin/ip",
+    reason: "makes networks for the live demo and for tests of live interfaces",
+};
 // Debian has two packages that install /usr/bin/rustc, so these are told by dpkg's own files.
 /// A compiler that is new enough.
 pub(crate) const RUSTC_WEB: Package = Package {
@@ -66,35 +72,12 @@ pub(crate) const LLVM: Package = Package {
     installs: "/usr/lib/llvm-22/bin/llvm-objcopy",
     reason: "strips eBPF objects",
 };
-/// What bpf-linker is built with.
-pub(crate) const LINKER_NEEDS: [Package; 6] = [
-    GCC,
-    Package {
-        name: "llvm-22-dev",
-        installs: "/usr/lib/llvm-22/include/llvm-c/Core.h",
-        reason: "bpf-linker is built with it",
-    },
-    Package {
-        name: "libpolly-22-dev",
-        installs: "/usr/lib/llvm-22/lib/libPolly.a",
-        reason: "a part of LLVM",
-    },
-    Package {
-        name: "zlib1g-dev",
-        installs: "/usr/include/zlib.h",
-        reason: "bpf-linker is built with it",
-    },
-    Package {
-        name: "libzstd-dev",
-        installs: "/usr/include/zstd.h",
-        reason: "bpf-linker is built with it",
-    },
-    Package {
-        name: "libxml2-dev",
-        installs: "/usr/include/libxml2/libxml/xmlversion.h",
-        reason: "bpf-linker is built with it",
-    },
-];
+/// LLVM to link with. Its static libraries, and what those need, are not used.
+pub(crate) const LLVM_DEV: Package = Package {
+    name: "llvm-22-dev",
+    installs: "/usr/lib/llvm-22/lib/libLLVM.so",
+    reason: "bpf-linker is built with it",
+};
 
 /// Sees to it that the packages are installed: by apt when root, else by one line to run.
 pub(crate) fn ensure(packages: &[Package]) -> Result<()> {

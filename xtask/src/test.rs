@@ -44,8 +44,8 @@ pub(crate) fn run(only: Option<&str>) -> Result<()> {
 }
 
 fn install() -> Result<()> {
-    use packages::{GCC, LIBPCAP, NFDUMP, PYTHON, SOFTFLOWD, TSHARK};
-    packages::ensure(&[GCC, LIBPCAP, NFDUMP, SOFTFLOWD, TSHARK, PYTHON])
+    use packages::{GCC, IPROUTE, LIBPCAP, NFDUMP, PYTHON, SOFTFLOWD, TSHARK};
+    packages::ensure(&[GCC, LIBPCAP, IPROUTE, NFDUMP, SOFTFLOWD, TSHARK, PYTHON])
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {

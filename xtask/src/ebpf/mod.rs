@@ -3,6 +3,7 @@
 //! The object is committed, so that building flowd takes stable Rust only. Beside it stands its
 //! origin: a digest of the sources that it was built from, its own, and the tools' versions.
 
+mod btf;
 mod origin;
 mod toolchain;
 
@@ -115,7 +116,8 @@ fn build(toolchain: &Toolchain, warnings: Warnings) -> Result<Vec<u8>> {
             .arg(&linked)
             .arg(&stripped),
     )?;
-    let object = fs::read(&stripped).context("read the object that was built")?;
+    let mut object = fs::read(&stripped).context("read the object that was built")?;
+    btf::make_loadable(&mut object)?;
     for (place, _) in &places {
         ensure!(
             !names(&object, place),

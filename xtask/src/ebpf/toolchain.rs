@@ -48,7 +48,7 @@ pub(super) fn obtain() -> Result<Found> {
         needed.extend([packages::RUSTC_WEB, packages::CARGO_WEB, packages::RUST_WEB_SRC]);
     }
     if linker.is_none() {
-        needed.extend(packages::LINKER_NEEDS);
+        needed.extend([packages::GCC, packages::LLVM_DEV]);
     } else if objcopy.is_none() {
         needed.push(packages::LLVM);
     }
