@@ -124,21 +124,17 @@ pub struct LinkHeader {
 }
 
 /// Which part of a fragmented packet this one is.
-///
-/// The boolean stands first, so that `None` is told by the first octet: the kernel's type
-/// information has no form for an enum that is told by a later one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
 pub struct Fragment {
+    /// Identification, which all parts share.
+    pub id: u32,
+    /// Where this part begins in the whole, in octets; 0 is the first part.
+    pub offset: u16,
     /// More parts follow this one.
     pub more: bool,
     /// The protocol that every part names: for IPv6 the fragment header's next header, which
     /// may be another extension header.
     pub protocol: u8,
-    /// Where this part begins in the whole, in octets; 0 is the first part.
-    pub offset: u16,
-    /// Identification, which all parts share.
-    pub id: u32,
 }
 
 /// What one IP packet says of itself.
