@@ -151,6 +151,9 @@ impl Session {
         let drained = self.drain();
         self.meter.finish(&mut self.records);
         self.hand_on();
+        // The books at the end are told too, and what telling them took is in the last status.
+        self.write_up();
+        self.exporter.finish(clock::now());
         self.write_up();
         drained?;
         drop(self.socket.take());
