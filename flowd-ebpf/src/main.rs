@@ -11,6 +11,9 @@
 //! maps.rs       every map, how large it is, and what it costs
 //! ```
 //!
+//! A packet of a known flow takes about 200 ns in each program, the clock's 32 among them
+//! (journal 2026-11-23-probe).
+//!
 //! Parsing itself is `flowd_common::packet`, the same that replays captures. Built for the host,
 //! the crate has no entry points: it is here so that its parts are compiled, checked and tested
 //! with stable Rust on every machine.

@@ -35,6 +35,9 @@ enum Chore {
         /// Only the steps whose name contains this text.
         only: Option<String>,
     },
+    /// Run the tests that need the kernel: programs on veths in network namespaces. As root;
+    /// otherwise they say that they skip.
+    Netns,
     /// Check the layout: sizes, layers, banned words, captures' provenance, licences.
     Tidy,
     /// Make test-pcaps/ anew.
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
     let done = match Xtask::parse().chore {
         Chore::Demo => demo::run(),
         Chore::Test { only } => test::run(only.as_deref()),
+        Chore::Netns => test::netns(),
         Chore::Tidy => tidy::run(),
         Chore::Pcaps { check } => pcaps::run(check),
         Chore::Ebpf { check: false } => ebpf::run(),

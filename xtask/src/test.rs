@@ -74,6 +74,12 @@ fn test() -> Result<()> {
     cargo(&["test", "--workspace", "--no-fail-fast"])
 }
 
+/// Of the whole-program tests, those on live interfaces, with what they print.
+pub(crate) fn netns() -> Result<()> {
+    let modules = ["datapath::", "export::", "live_"];
+    cargo(&[&["test", "--package", "flowd", "--test", "it", "--"], &modules[..]].concat())
+}
+
 /// Programs and tests at once: whole-program tests of one crate start the programs of another.
 /// Building the programs alone would resolve features of shared dependencies without those that
 /// tests ask for, and compile parquet and all above it a second time.
