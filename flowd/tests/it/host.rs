@@ -88,6 +88,7 @@ impl<'a> Host<'a> {
         let store = self.store();
         let arguments = ["query", "--store", store.to_str().unwrap(), filter];
         let ended = run(&[&arguments[..], &["--summary", "-o", "json", "--quiet"]].concat());
+        assert!(matches!(ended.code(), Some(0 | 1)), "{ended:?}");
         let Some(sum) = ended.json().pop() else { return (0, 0) };
         (sum["packetDeltaCount"].as_u64().unwrap(), sum["octetDeltaCount"].as_u64().unwrap())
     }

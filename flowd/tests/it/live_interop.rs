@@ -3,14 +3,14 @@
 
 use crate::foreign_bpf::has_bpf;
 use crate::host::{Host, end};
-use crate::interop::{NFCAPD, NFDUMP, TSHARK, assert_no_fault, nfdump, received, tshark_of};
+use crate::interop::{NFCAPD, NFDUMP, TSHARK, assert_no_fault, nfdump, tshark_of};
 use crate::namespace::Namespace;
-use crate::support::{Background, has_program, wait_until};
+use crate::support::{Background, PATIENCE, has_program, wait_until};
 use serde_json::Value;
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::FromRawFd;
 use std::path::Path;
-use std::time::Duration;
 
 const NFCAPD_PORT: u16 = 2057;
 const LISTENER_PORT: u16 = 2058;
@@ -39,10 +39,21 @@ fn wait_until_read(namespace: &Namespace) {
     });
 }
 
+/// All datagrams that come before an empty one.
+fn until_empty(listener: &UdpSocket) -> Vec<Vec<u8>> {
+    let mut buffer = vec![0; 65_536];
+    let mut datagrams = Vec::new();
+    loop {
+        match listener.recv(&mut buffer).unwrap() {
+            0 => return datagrams,
+            size => datagrams.push(buffer[..size].to_vec()),
+        }
+    }
+}
+
 /// One connection over which so many octets go, and come back.
-fn echo(near: &Namespace, far: &Namespace, from: IpAddr, to: IpAddr, octets: usize) {
+fn echo(near: &Namespace, far: &Namespace, to: IpAddr, octets: usize) {
     let listener = far.inside(|| TcpListener::bind(SocketAddr::new(to, 7_000)).unwrap());
-    let _ = from;
     let server = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let mut all = Vec::new();
@@ -72,8 +83,7 @@ fn ping(near: &Namespace, far_address: &str) {
         assert!(number >= 0, "{}", std::io::Error::last_os_error());
         // SAFETY: the call has made this descriptor for us; a raw socket sends and receives as
         // one of UDP does.
-        let socket =
-            unsafe { <std::net::UdpSocket as std::os::fd::FromRawFd>::from_raw_fd(number) };
+        let socket = unsafe { <UdpSocket as FromRawFd>::from_raw_fd(number) };
         // Type, code, checksum (the kernel's for IPv6), identifier 1, sequence number 1.
         let request: [u8; 8] =
             if is_v6 { [128, 0, 0, 0, 0, 1, 0, 1] } else { [8, 0, 0xf7, 0xfd, 0, 1, 0, 1] };
@@ -90,7 +100,7 @@ fn ping(near: &Namespace, far_address: &str) {
 fn talk(near: &Namespace, far: &Namespace) {
     for (here, there) in [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::2")] {
         let (from, to): (IpAddr, IpAddr) = (here.parse().unwrap(), there.parse().unwrap());
-        echo(near, far, from, to, 3_000_000);
+        echo(near, far, to, 3_000_000);
         ping(near, there);
         let socket = near.udp(&SocketAddr::new(from, 4_000).to_string());
         let _all_taken = far.udp(&SocketAddr::new(to, 5_000).to_string());
@@ -124,7 +134,8 @@ fn nfcapd_and_tshark_read_our_live_export_without_a_fault() {
     let files = host.runtime_directory().join("nfcapd");
     let nfcapd = start_nfcapd(&near, &files);
     let listener = near.udp(&format!("127.0.0.1:{LISTENER_PORT}"));
-    listener.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    listener.set_read_timeout(Some(PATIENCE)).unwrap();
+    let reader = std::thread::spawn(move || until_empty(&listener));
 
     let arguments = ["-i", "near", "--hook", "tc", "--inactive-timeout", "1s"];
     let collectors = [NFCAPD_PORT, LISTENER_PORT].map(|port| format!("udp://127.0.0.1:{port}"));
@@ -141,7 +152,8 @@ fn nfcapd_and_tshark_read_our_live_export_without_a_fault() {
     let said = end(exporter).stderr;
     wait_until_read(&near);
     assert_no_fault(&nfcapd.terminate());
-    let datagrams = received(&listener);
+    near.udp("127.0.0.1:0").send_to(&[], ("127.0.0.1", LISTENER_PORT)).unwrap();
+    let datagrams = reader.join().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let decoded = tshark_of(&datagrams, folder.path());
     for text in ["IfName: near", "Direction: Egress (1)", "Direction: Ingress (0)"] {

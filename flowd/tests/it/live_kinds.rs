@@ -204,7 +204,7 @@ fn packets_without_link_header_are_counted_to_the_octet() {
     wait_until("all is stored", || host.stored("proto udp and port 4000").0 >= 800);
     collector.terminate().ok();
     for (family, place) in [("4", 0), ("6", 1)] {
-        let stored = |ports: &str| host.stored(&format!("ip{family} and proto udp and {ports}"));
+        let stored = |ports: &str| host.stored(&format!("ipv{family} and proto udp and {ports}"));
         assert_eq!(stored("src port 6000 and dst port 4000"), (200, received[place]));
         assert_eq!(stored("src port 4000 and dst port 6001"), (200, sent[place]));
     }

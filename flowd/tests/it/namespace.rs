@@ -85,9 +85,9 @@ impl Namespace {
 
     /// What a command of iproute2 prints about it: `ip` or `tc`.
     pub(crate) fn ask(&self, program: &str, arguments: &str) -> String {
-        let mut command = Command::new(program);
-        command.args(["-n", &self.name]).args(arguments.split_whitespace());
-        end_of(&mut command).ok().stdout
+        // By its own option `-n` it would lose the file system of pinned programs out of sight.
+        let mut command = self.program(program);
+        end_of(command.args(arguments.split_whitespace())).ok().stdout
     }
 
     fn path(&self) -> String {
