@@ -84,17 +84,16 @@ impl Filter {
         value
     }
 
-    /// Attaches it by TCX. It is taken off when what is returned is dropped. None where the kernel
-    /// has no TCX.
+    /// Attaches it by TCX. It is taken off when what is returned is dropped, or a moment later: a
+    /// process that another test is just starting has it too, until it runs its program.
     pub(crate) fn attach(
         &self,
         namespace: &Namespace,
         interface: &str,
         side: Side,
         place: Place,
-    ) -> Option<OwnedFd> {
-        let link = link(namespace, interface, &self.program, side as u32, place as u32);
-        link.map_err(|error| println!("skipped: no TCX: {error}")).ok()
+    ) -> io::Result<OwnedFd> {
+        link(namespace, interface, &self.program, side as u32, place as u32)
     }
 
     /// Gives it a path, by which `tc` finds it.
@@ -137,12 +136,13 @@ pub(crate) fn attach_xdp(namespace: &Namespace, interface: &str) -> Option<Owned
     attached.map_err(|error| println!("skipped: no XDP: {error}")).ok()
 }
 
-/// How many programs TCX has on this side; none where the kernel has no TCX.
+/// How many programs TCX has on this side; none where the kernel has no TCX, with a word why.
 pub(crate) fn tcx_count(namespace: &Namespace, interface: &str, side: Side) -> Option<u64> {
     let mut attribute = [0_u64; 8];
     attribute[0] = u64::from(namespace.index_of(interface)) | (side as u64) << 32;
     // Without room for the programs' numbers, the kernel says how many there are.
-    namespace.inside(|| bpf(PROG_QUERY, &mut attribute)).ok()?;
+    let asked = namespace.inside(|| bpf(PROG_QUERY, &mut attribute));
+    asked.map_err(|error| println!("skipped: no TCX: {error}")).ok()?;
     Some(attribute[3] & u64::from(u32::MAX))
 }
 

@@ -6,10 +6,10 @@ use crate::host::{Host, end};
 use crate::interop::{NFCAPD, NFDUMP, TSHARK, assert_no_fault, nfdump, tshark_of};
 use crate::namespace::Namespace;
 use crate::support::{Background, PATIENCE, has_program, wait_until};
+use crate::system::{icmp_socket, set_receive_buffer};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsRawFd, FromRawFd};
 use std::path::Path;
 
 const NFCAPD_PORT: u16 = 2057;
@@ -37,21 +37,6 @@ fn wait_until_read(namespace: &Namespace) {
         let line = socket_line(namespace, NFCAPD_PORT).unwrap();
         line.split_whitespace().nth(4).unwrap().ends_with(":00000000")
     });
-}
-
-/// Makes room for so many octets, as only root may.
-fn set_receive_buffer(socket: &UdpSocket, octets: i32) {
-    // SAFETY: the descriptor is open, and the number outlives the call.
-    let outcome = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_RCVBUFFORCE,
-            (&raw const octets).cast(),
-            4,
-        )
-    };
-    assert_eq!(outcome, 0, "{}", std::io::Error::last_os_error());
 }
 
 /// All datagrams that come before an empty one.
@@ -85,30 +70,22 @@ fn echo(near: &Namespace, far: &Namespace, to: IpAddr, octets: usize) {
 }
 
 /// An echo request to this address, answered.
-fn ping(near: &Namespace, far_address: &str) {
-    let is_v6 = far_address.contains(':');
-    near.inside(|| {
-        let (family, protocol) = if is_v6 {
-            (libc::AF_INET6, libc::IPPROTO_ICMPV6)
-        } else {
-            (libc::AF_INET, libc::IPPROTO_ICMP)
-        };
-        // SAFETY: the call takes numbers only.
-        let number = unsafe { libc::socket(family, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) };
-        assert!(number >= 0, "{}", std::io::Error::last_os_error());
-        // SAFETY: the call has made this descriptor for us; a raw socket sends and receives as
-        // one of UDP does.
-        let socket = unsafe { <UdpSocket as FromRawFd>::from_raw_fd(number) };
-        // Type, code, checksum (the kernel's for IPv6), identifier 1, sequence number 1.
-        let request: [u8; 8] =
-            if is_v6 { [128, 0, 0, 0, 0, 1, 0, 1] } else { [8, 0, 0xf7, 0xfd, 0, 1, 0, 1] };
-        let to = SocketAddr::new(far_address.parse().unwrap(), 0);
-        socket.send_to(&request, to).unwrap();
-        let mut buffer = [0; 512];
-        let type_at = if is_v6 { 0 } else { 20 };
-        let reply = if is_v6 { 129 } else { 0 };
-        while socket.recv(&mut buffer).is_ok() && buffer[type_at] != reply {}
-    });
+fn ping(near: &Namespace, address: IpAddr) {
+    let is_v6 = address.is_ipv6();
+    let socket = icmp_socket(near, is_v6);
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    // Type, code, checksum (the kernel's for IPv6), identifier 1, sequence number 1.
+    let request: [u8; 8] =
+        if is_v6 { [128, 0, 0, 0, 0, 1, 0, 1] } else { [8, 0, 0xf7, 0xfd, 0, 1, 0, 1] };
+    socket.send_to(&request, SocketAddr::new(address, 0)).unwrap();
+    let (type_at, reply) = if is_v6 { (0, 129) } else { (20, 0) };
+    let mut buffer = [0; 512];
+    loop {
+        socket.recv(&mut buffer).expect("an answer");
+        if buffer[type_at] == reply {
+            return;
+        }
+    }
 }
 
 /// Connections, datagrams of many flows and echoes, over both families.
@@ -116,7 +93,7 @@ fn talk(near: &Namespace, far: &Namespace) {
     for (here, there) in [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::2")] {
         let (from, to): (IpAddr, IpAddr) = (here.parse().unwrap(), there.parse().unwrap());
         echo(near, far, to, 3_000_000);
-        ping(near, there);
+        ping(near, to);
         let socket = near.udp(&SocketAddr::new(from, 4_000).to_string());
         for port in 0..FLOW_COUNT {
             socket.send_to(&[1; 50], SocketAddr::new(to, 10_000 + port)).unwrap();

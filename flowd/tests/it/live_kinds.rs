@@ -5,14 +5,14 @@ use crate::foreign_bpf::has_bpf;
 use crate::host::{Host, end, send};
 use crate::namespace::Namespace;
 use crate::support::wait_until;
+use crate::system::tun;
 use flowd::collect::{Books, Decoder, DecoderConfig, TemplateStore};
 use flowd::model::time::UnixMillis;
 use flowd::model::{FlowBatch, RecordType};
 use serde_json::Value;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::net::UdpSocket;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,26 +88,6 @@ fn of_sampled_packets_all_are_seen_and_the_interval_is_told() {
     end(exporter);
     let told = told_sampling(&listener).expect("options data of sampling");
     assert_eq!(told, [vec![0, 0, 0, 4], vec![2]]);
-}
-
-/// A `tun` interface in a namespace, gone when it is closed; none where there are none.
-fn tun(namespace: &Namespace, name: &str) -> Option<File> {
-    // The device belongs to the namespace that it is opened in.
-    let device = namespace.inside(|| {
-        let device = File::options().read(true).write(true).open("/dev/net/tun")?;
-        // SAFETY: a structure of numbers and pointers, of which all zeros is a value.
-        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-        for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-            *to = from.cast_signed();
-        }
-        request.ifr_ifru.ifru_flags = i16::try_from(libc::IFF_TUN | libc::IFF_NO_PI).unwrap();
-        // SAFETY: the request outlives the call, and is what this number takes.
-        match unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF, &raw mut request) } {
-            0 => Ok(device),
-            _ => Err(io::Error::last_os_error()),
-        }
-    });
-    device.map_err(|error| println!("skipped: no tun interface: {error}")).ok()
 }
 
 /// The sum of RFC 1071 over 16-bit words.

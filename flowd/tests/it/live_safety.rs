@@ -7,6 +7,7 @@ use crate::host::{COLLECTOR, Host, assert_one_line, end};
 use crate::namespace::Namespace;
 use crate::support::{Background, Ended, PATIENCE, end_of, has_program, wait_until};
 use std::net::UdpSocket;
+use std::os::fd::OwnedFd;
 
 /// Datagrams to each port in one round.
 const EACH: u64 = 100;
@@ -123,8 +124,11 @@ fn neighbours_of_tcx(label: &str, side: Side) {
     let Some((near, far)) = pair(label) else { return };
     let Some(neighbours) = Neighbours::load() else { return };
     let way = Way::new(&near, &far, side, &Neighbours::PORTS);
+    if tcx_count(&near, "near", side).is_none() {
+        return;
+    }
     let attach = |filter: &Filter, place| filter.attach(&near, "near", side, place);
-    let Some(_dropper) = attach(&neighbours.dropper, Place::First) else { return };
+    let _dropper = attach(&neighbours.dropper, Place::First).unwrap();
     let _marked_dropper = attach(&neighbours.marked_dropper, Place::Last).unwrap();
     let at_head = || {
         [&neighbours.early_dropper, &neighbours.passer, &neighbours.marker]
@@ -139,6 +143,7 @@ fn neighbours_of_tcx(label: &str, side: Side) {
     assert_eq!(tcx_count(&near, "near", side), Some(6));
     neighbours.check(&way, 2);
     drop(behind_ours);
+    wait_until("they are off", || tcx_count(&near, "near", side) == Some(3));
     let before_ours = at_head();
     neighbours.check(&way, 3);
     end(exporter);
@@ -233,19 +238,30 @@ fn a_filter_of_clsact_behind_ours_keeps_its_verdict() {
     }
 }
 
+/// As many programs of TCX as the hooks of `near` take; none where the kernel has no TCX.
+fn crowd(near: &Namespace) -> Option<Vec<(Filter, OwnedFd)>> {
+    let mut crowd = Vec::new();
+    for side in [Side::Ingress, Side::Egress] {
+        tcx_count(near, "near", side)?;
+        loop {
+            let filter = Filter::load(Match::UdpTo(1), Action::Drop)?;
+            match filter.attach(near, "near", side, Place::Last) {
+                Ok(link) => crowd.push((filter, link)),
+                Err(error) if error.raw_os_error() == Some(libc::ERANGE) => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    assert!(crowd.len() > 100, "{}", crowd.len());
+    Some(crowd)
+}
+
 /// Where TCX has no room, as where the kernel has none, ours is a filter of clsact. It outlives a
 /// process that is killed, harmless; the next one takes it off.
 fn fallback(label: &str, side: Side) {
     let Some(with) = WithClsact::new(label, side) else { return };
     let way = Way::new(&with.near, &with.far, side, &WithClsact::PORTS);
-    let mut crowd = Vec::new();
-    for _ in 0..64 {
-        for side in [Side::Ingress, Side::Egress] {
-            let Some(filter) = Filter::load(Match::UdpTo(1), Action::Drop) else { return };
-            let Some(link) = filter.attach(&with.near, "near", side, Place::Last) else { return };
-            crowd.push((filter, link));
-        }
-    }
+    let Some(_crowd) = crowd(&with.near) else { return };
     let host = Host::new(&with.near);
     let collector = host.collect();
     let arguments = [&["-i", "near", "--hook", "tc"], &NO_TIMEOUT[..]].concat();
@@ -356,6 +372,7 @@ fn an_xdp_hook_that_is_taken_is_told_with_the_remedy() {
     assert!(near.ask("ip", "-d link show dev near").contains("prog/xdp"), "theirs stays");
     end(host.export(&["-i", "near", "--hook", "tc"]));
     drop(theirs);
+    wait_until("theirs is off", || !near.ask("ip", "-d link show dev near").contains("prog/xdp"));
     end(host.export(&["-i", "near", "--hook", "xdp"]));
 }
 

@@ -23,3 +23,4 @@ mod namespace;
 mod netflow_v9;
 mod pcap_flows;
 mod support;
+mod system;
