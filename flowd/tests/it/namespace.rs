@@ -45,22 +45,49 @@ impl Namespace {
 
     /// The flowd under test, to be started in it.
     pub(crate) fn flowd(&self) -> Command {
+        self.program(flowd().get_program().to_str().unwrap())
+    }
+
+    /// Another program, to be started in it.
+    pub(crate) fn program(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", self.path())).arg(flowd().get_program());
+        command.arg(format!("--net={}", self.path())).arg(program);
         command
+    }
+
+    /// Does something in it, on a thread that ends then.
+    pub(crate) fn inside<T: Send>(&self, action: impl FnOnce() -> T + Send) -> T {
+        let file = File::open(self.path()).unwrap();
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                // SAFETY: the descriptor is open, and only this thread, which ends here, is moved.
+                let outcome = unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) };
+                assert_eq!(outcome, 0, "{}", std::io::Error::last_os_error());
+                action()
+            });
+            thread.join().unwrap()
+        })
     }
 
     /// A UDP socket in it.
     pub(crate) fn udp(&self, address: &str) -> UdpSocket {
-        let file = File::open(self.path()).unwrap();
-        let address = address.to_owned();
-        let thread = std::thread::spawn(move || {
-            // SAFETY: the descriptor is open, and only this thread, which ends here, is moved.
-            let outcome = unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) };
-            assert_eq!(outcome, 0, "{}", std::io::Error::last_os_error());
-            UdpSocket::bind(address).unwrap()
-        });
-        thread.join().unwrap()
+        self.inside(|| UdpSocket::bind(address).unwrap())
+    }
+
+    /// The number of one of its interfaces.
+    pub(crate) fn index_of(&self, interface: &str) -> u32 {
+        let name = std::ffi::CString::new(interface).unwrap();
+        // SAFETY: the name ends with a zero and outlives the call.
+        let index = self.inside(|| unsafe { libc::if_nametoindex(name.as_ptr()) });
+        assert_ne!(index, 0, "no interface {interface}");
+        index
+    }
+
+    /// What a command of iproute2 prints about it: `ip` or `tc`.
+    pub(crate) fn ask(&self, program: &str, arguments: &str) -> String {
+        // By its own option `-n` it would lose the file system of pinned programs out of sight.
+        let mut command = self.program(program);
+        end_of(command.args(arguments.split_whitespace())).ok().stdout
     }
 
     fn path(&self) -> String {

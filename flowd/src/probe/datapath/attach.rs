@@ -2,14 +2,16 @@
 
 use super::error::{one_line, system_error};
 use super::programs::Programs;
-use super::{Attachment, HookChoice, ProbeError, Program};
+use super::{Attachment, HookChoice, ProbeError, Program, bpf};
 use crate::probe::{Link, LinkType};
 use aya::programs::tc::{
     self, NlOptions, SchedClassifierLinkId, TcAttachOptions, TcAttachType, TcError,
 };
 use aya::programs::xdp::XdpLinkId;
-use aya::programs::{LinkOrder, ProgramError, XdpMode};
+use aya::programs::{ProgramError, XdpMode};
+use aya::sys::SyscallError;
 use std::io;
+use std::os::fd::OwnedFd;
 use tracing::debug;
 
 /// Before all filters that leave the choice to the system.
@@ -31,9 +33,20 @@ enum Ingress {
 
 /// A program of TC, and by which way it is attached.
 #[derive(Debug)]
-struct Tc {
-    link: SchedClassifierLinkId,
-    way: &'static str,
+enum Tc {
+    /// Until the descriptor is closed.
+    Tcx(OwnedFd),
+    /// Until it is taken off.
+    Clsact(SchedClassifierLinkId),
+}
+
+impl Tc {
+    const fn way(&self) -> &'static str {
+        match self {
+            Self::Tcx(_) => "tcx",
+            Self::Clsact(_) => "clsact",
+        }
+    }
 }
 
 impl Hooked {
@@ -58,9 +71,9 @@ impl Hooked {
     pub(super) const fn attachment(&self) -> Attachment {
         let ingress = match &self.ingress {
             Ingress::Xdp(_) => "xdp",
-            Ingress::Tc(tc) => tc.way,
+            Ingress::Tc(tc) => tc.way(),
         };
-        Attachment { ingress, egress: self.egress.way }
+        Attachment { ingress, egress: self.egress.way() }
     }
 
     /// Takes the programs off. An interface that is gone has taken them along.
@@ -124,29 +137,27 @@ fn attach_xdp(programs: &mut Programs, link: &Link) -> Result<XdpLinkId, ProbeEr
 }
 
 fn attach_tc(programs: &mut Programs, program: Program, link: &Link) -> Result<Tc, ProbeError> {
-    let side = match program {
-        Program::TcEgress => TcAttachType::Egress,
-        Program::TcIngress | Program::Xdp => TcAttachType::Ingress,
+    let tcx_side = match program {
+        Program::TcEgress => bpf::BPF_TCX_EGRESS,
+        Program::TcIngress | Program::Xdp => bpf::BPF_TCX_INGRESS,
     };
-    let tc = programs.tc(program)?;
-    let first = TcAttachOptions::TcxOrder(LinkOrder::first());
-    let refusal = match tc.attach_with_options(&link.name, side, first) {
-        Ok(id) => return Ok(Tc { link: id, way: "tcx" }),
+    let refusal = match bpf::attach_tcx(programs.descriptor(program)?, link.index, tcx_side) {
+        Ok(attached) => return Ok(Tc::Tcx(attached)),
         Err(error) => error,
     };
+    let told = |error: &ProgramError| ProbeError::attaching(program.name(), &link.name, error);
     if !is_tcx_missing(&refusal) {
-        return Err(ProbeError::attaching(program.name(), &link.name, &refusal));
+        let error = SyscallError { call: "bpf_link_create", io_error: refusal };
+        return Err(told(&error.into()));
     }
-    attach_clsact(tc, program, side, link)
-        .map_err(|error| ProbeError::attaching(program.name(), &link.name, &error))
+    attach_clsact(programs.tc(program)?, program, link).map_err(|error| told(&error))
 }
 
-/// Kernels before 6.6 have no TCX: they do not know what is asked for. Where another program
-/// insists on its place at the head, there is no room for us before it.
-fn is_tcx_missing(error: &ProgramError) -> bool {
-    let number = system_error(error).and_then(io::Error::raw_os_error);
+/// Kernels before 6.6 have no TCX: they do not know what is asked for. Where the hook has as many
+/// programs as it takes, the range is exceeded.
+fn is_tcx_missing(refusal: &io::Error) -> bool {
     matches!(
-        number,
+        refusal.raw_os_error(),
         Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP | libc::EBUSY | libc::ERANGE)
     )
 }
@@ -157,9 +168,12 @@ fn is_tcx_missing(error: &ProgramError) -> bool {
 fn attach_clsact(
     tc: &mut aya::programs::SchedClassifier,
     program: Program,
-    side: TcAttachType,
     link: &Link,
 ) -> Result<Tc, ProgramError> {
+    let side = match program {
+        Program::TcEgress => TcAttachType::Egress,
+        Program::TcIngress | Program::Xdp => TcAttachType::Ingress,
+    };
     // It is there already, from us or from somebody else; or attaching fails and says why.
     if let Err(error) = tc::qdisc_add_clsact(&link.name) {
         debug!(interface = link.name, error = one_line(&error), "clsact is not added");
@@ -173,13 +187,21 @@ fn attach_clsact(
     }
     let options = NlOptions { priority: CLSACT_PRIORITY, ..NlOptions::default() };
     let id = tc.attach_with_options(&link.name, side, TcAttachOptions::Netlink(options))?;
-    Ok(Tc { link: id, way: "clsact" })
+    Ok(Tc::Clsact(id))
 }
 
 fn detach_tc(programs: &mut Programs, program: Program, attached: Tc) {
-    if let Ok(tc) = programs.tc(program)
-        && let Err(error) = tc.detach(attached.link)
-    {
-        debug!(program = program.name(), error = one_line(&error), "it was taken off already");
+    match attached {
+        Tc::Tcx(link) => drop(link),
+        Tc::Clsact(link) => {
+            if let Ok(tc) = programs.tc(program)
+                && let Err(error) = tc.detach(link)
+            {
+                debug!(program = program.name(), error = one_line(&error), "was taken off already");
+            }
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,12 @@ const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_MAP_LOOKUP_AND_DELETE_BATCH: libc::c_long = 25;
+const BPF_LINK_CREATE: libc::c_long = 28;
+
+/// Attach types of TCX, and its flag for a place before all others.
+pub(super) const BPF_TCX_INGRESS: u32 = 46;
+pub(super) const BPF_TCX_EGRESS: u32 = 47;
+const BPF_F_BEFORE: u32 = 1 << 3;
 
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
@@ -114,6 +120,18 @@ struct TestRun {
     padding: u32,
 }
 
+#[repr(C)]
+#[derive(Default)]
+struct LinkCreate {
+    prog_fd: u32,
+    target_ifindex: u32,
+    attach_type: u32,
+    flags: u32,
+    relative_fd: u32,
+    padding: u32,
+    expected_revision: u64,
+}
+
 fn bpf<T>(command: libc::c_long, attribute: &mut T) -> io::Result<i64> {
     // SAFETY: the attribute is a structure of the command's, whose size is told, and whose
     // pointers are to memory of the callers in here that outlives the call.
@@ -124,10 +142,31 @@ fn bpf<T>(command: libc::c_long, attribute: &mut T) -> io::Result<i64> {
 }
 
 fn create_map(attribute: &mut MapCreate) -> io::Result<OwnedFd> {
-    let number = bpf(BPF_MAP_CREATE, attribute)?;
+    made(bpf(BPF_MAP_CREATE, attribute)?)
+}
+
+/// A descriptor that a call has just made.
+fn made(number: i64) -> io::Result<OwnedFd> {
     let number = i32::try_from(number).map_err(io::Error::other)?;
     // SAFETY: the call has made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Attaches a program by TCX, before all that are there. By the interface's number: its name may
+/// be another's by now. It is attached until what is returned is dropped.
+pub(super) fn attach_tcx(
+    program: BorrowedFd<'_>,
+    interface: u32,
+    attach_type: u32,
+) -> io::Result<OwnedFd> {
+    let mut attribute = LinkCreate {
+        prog_fd: number(program),
+        target_ifindex: interface,
+        attach_type,
+        flags: BPF_F_BEFORE,
+        ..LinkCreate::default()
+    };
+    made(bpf(BPF_LINK_CREATE, &mut attribute)?)
 }
 
 fn number(fd: BorrowedFd<'_>) -> u32 {

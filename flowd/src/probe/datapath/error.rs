@@ -127,21 +127,13 @@ impl ProbeError {
     pub(super) fn program(program: &'static str, error: ProgramError) -> Self {
         match error {
             ProgramError::LoadError { io_error, verifier_log } => {
-                if io_error.kind() == io::ErrorKind::PermissionDenied
-                    && verifier_log.to_string().is_empty()
-                {
+                let log = verifier_log.to_string();
+                let is_refused = io_error.kind() == io::ErrorKind::PermissionDenied;
+                if (is_refused && log.is_empty()) || lacks_perfmon() {
                     return Self::Rights { action: "load the programs", source: io_error };
                 }
-                // The verifier's last lines but its statistics say what it objects to.
-                let log = verifier_log.to_string();
-                let words = log.lines().rev().map(str::trim);
-                let objection = words
-                    .filter(|line| !line.is_empty() && !line.starts_with("processed "))
-                    .find(|line| !line.starts_with("verification time"));
-                Self::Verifier {
-                    program,
-                    reason: objection.map_or_else(|| io_error.to_string(), str::to_owned),
-                }
+                let reason = objection(&log).map_or_else(|| io_error.to_string(), str::to_owned);
+                Self::Verifier { program, reason }
             }
             other => Self::Verifier { program, reason: one_line(&other) },
         }
@@ -159,6 +151,28 @@ impl ProbeError {
             _ => Self::Attach { interface, program, reason: one_line(error) },
         }
     }
+}
+
+/// What the verifier objects to: the last line of its log but its statistics.
+fn objection(log: &str) -> Option<&str> {
+    const STATISTICS: [&str; 3] = ["processed ", "verification time ", "stack depth "];
+    let lines = log.lines().rev().map(str::trim).filter(|line| !line.is_empty());
+    lines.into_iter().find(|line| !STATISTICS.iter().any(|word| line.starts_with(word)))
+}
+
+/// Without `CAP_PERFMON` the verifier objects to programs that it takes else, as if they were at
+/// fault. A system that does not tell is taken to have let us.
+fn lacks_perfmon() -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| !has_perfmon(&status))
+}
+
+fn has_perfmon(status: &str) -> bool {
+    /// Bits of linux/capability.h; `CAP_SYS_ADMIN` has what was split off it later.
+    const PERFMON: u64 = 1 << 38;
+    const SYS_ADMIN: u64 = 1 << 21;
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+    effective.is_none_or(|bits| bits & (PERFMON | SYS_ADMIN) != 0)
 }
 
 /// The system's own word in an error of attaching.
@@ -182,4 +196,32 @@ pub(super) fn one_line(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     words.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_verifier_s_statistics_are_no_objection() {
+        let log = "0: (95) exit\nR0 !read_ok\nverification time 12 usec\nstack depth 96+128\n\
+                   processed 1 insns (limit 1000000) max_states_per_insn 0\n\n";
+        assert_eq!(objection(log), Some("R0 !read_ok"));
+        assert_eq!(objection("processed 1 insns\n"), None);
+    }
+
+    #[test]
+    fn the_right_to_what_the_programs_do_is_seen() {
+        for (bits, expected) in [
+            ("000001ffffffffff", true),
+            ("0000004000000000", true),
+            ("0000000000200000", true),
+            ("0000008000001000", false),
+            ("0000000000000000", false),
+            ("no number", true),
+        ] {
+            assert_eq!(has_perfmon(&format!("Name:\tx\nCapEff:\t{bits}\n")), expected, "{bits}");
+        }
+        assert!(has_perfmon("Name:\tx\n"));
+    }
 }

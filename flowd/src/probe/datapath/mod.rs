@@ -117,6 +117,8 @@ pub struct Datapath {
     /// Loaded when the first interface without link header is attached.
     raw_ip: Option<Programs>,
     hooked: BTreeMap<u32, Hooked>,
+    /// What a drain that failed had taken already.
+    unfinished: Harvest,
 }
 
 impl Datapath {
@@ -136,6 +138,7 @@ impl Datapath {
             ethernet,
             raw_ip: None,
             hooked: BTreeMap::new(),
+            unfinished: Harvest::default(),
         })
     }
 
@@ -184,22 +187,29 @@ impl Datapath {
     /// Turns to the other generation, and takes what the one before has counted.
     ///
     /// # Errors
-    /// If the kernel's tables cannot be read. What is left there comes with a later harvest.
+    /// If the kernel's tables cannot be read. What was taken and what is left there comes with a
+    /// later harvest.
     pub fn drain(&mut self) -> Result<Harvest, ProbeError> {
+        let mut harvest = std::mem::take(&mut self.unfinished);
+        if let Err(error) = self.fill(&mut harvest) {
+            self.unfinished = harvest;
+            return Err(error);
+        }
+        harvest.deltas.sort_unstable_by_key(|delta| delta.counters.first_seen_nanos);
+        Ok(harvest)
+    }
+
+    fn fill(&mut self, harvest: &mut Harvest) -> Result<(), ProbeError> {
         let moment = clock::now();
-        let mut harvest = Harvest {
-            until_nanos: moment.boot_nanos.saturating_add(moment.offset_nanos),
-            ..Harvest::default()
-        };
+        harvest.until_nanos = moment.boot_nanos.saturating_add(moment.offset_nanos);
         for programs in std::iter::once(&mut self.ethernet).chain(&mut self.raw_ip) {
             programs.turn()?;
         }
         self.barrier.wait().map_err(|e| ProbeError::maps("wait for the programs", e))?;
         for programs in std::iter::once(&mut self.ethernet).chain(&mut self.raw_ip) {
-            drain::harvest(programs, moment.offset_nanos, &mut harvest)?;
+            drain::harvest(programs, moment.offset_nanos, harvest)?;
         }
-        harvest.deltas.sort_unstable_by_key(|delta| delta.counters.first_seen_nanos);
-        Ok(harvest)
+        Ok(())
     }
 
     /// Runs a program on a packet that comes by no interface (`BPF_PROG_TEST_RUN`), so many times,
