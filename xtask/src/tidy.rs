@@ -35,6 +35,7 @@ const UNSAFE_OWNERS: &[&str] = &[
     "flowd/src/collect/",
     "flowd/src/app/",
     "flowd/tests/it/namespace.rs",
+    "flowd/tests/it/system.rs",
     "flowd-common/src/",
     "flowd-ebpf/src/",
     "bench/src/",
