@@ -9,25 +9,25 @@ use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-const COLLECTOR: &str = "udp://127.0.0.1:2055";
+pub(crate) const COLLECTOR: &str = "udp://127.0.0.1:2055";
 
 /// What one exporter and one collector beside it need.
-struct Host<'a> {
+pub(crate) struct Host<'a> {
     namespace: &'a Namespace,
     folder: tempfile::TempDir,
 }
 
 impl<'a> Host<'a> {
-    fn new(namespace: &'a Namespace) -> Self {
+    pub(crate) fn new(namespace: &'a Namespace) -> Self {
         Self { namespace, folder: tempfile::tempdir().unwrap() }
     }
 
-    fn store(&self) -> PathBuf {
+    pub(crate) fn store(&self) -> PathBuf {
         self.folder.path().join("store")
     }
 
     /// Starts a collector and waits until it listens.
-    fn collect(&self) -> Background {
+    pub(crate) fn collect(&self) -> Background {
         let store = self.store();
         let mut command = self.namespace.flowd();
         command.args(["collect", "--listen", COLLECTOR, "--workers", "1", "--store"]).arg(&store);
@@ -36,14 +36,14 @@ impl<'a> Host<'a> {
         collector
     }
 
-    fn command(&self, arguments: &[&str]) -> std::process::Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> std::process::Command {
         let mut command = self.namespace.flowd();
         command.arg("export").args(arguments).env("RUNTIME_DIRECTORY", self.folder.path());
         command
     }
 
     /// Starts an exporter and waits until it meters.
-    fn export(&self, arguments: &[&str]) -> Background {
+    pub(crate) fn export(&self, arguments: &[&str]) -> Background {
         let arguments = [arguments, &["--collector", COLLECTOR]].concat();
         let mut exporter = Background::start(&mut self.command(&arguments));
         wait_until("the exporter runs", || {
@@ -54,14 +54,14 @@ impl<'a> Host<'a> {
     }
 
     /// The first exporter's status, if there is one.
-    fn status(&self) -> Option<Value> {
+    pub(crate) fn status(&self) -> Option<Value> {
         let ended = end_of(&mut self.command(&["--status", "-o", "json"]));
         let object = ended.json().pop()?;
         object["exporters"].get(0).cloned()
     }
 
     /// Waits until an interface's direction has this many packets in records or in the cache.
-    fn wait_for(&self, interface: &str, direction: &str, packets: u64) {
+    pub(crate) fn wait_for(&self, interface: &str, direction: &str, packets: u64) {
         wait_until("the packets are metered", || {
             let status = self.status().unwrap();
             let all = status["interfaces"].as_array().unwrap().clone();
@@ -74,7 +74,7 @@ impl<'a> Host<'a> {
     }
 
     /// Packets and octets of the UDP flows of a port.
-    fn stored(&self, filter: &str) -> (u64, u64) {
+    pub(crate) fn stored(&self, filter: &str) -> (u64, u64) {
         let store = self.store();
         let arguments = ["query", "--store", store.to_str().unwrap(), filter];
         let ended = run(&[&arguments[..], &["--summary", "-o", "json", "--quiet"]].concat());
@@ -94,7 +94,7 @@ fn send(socket: &UdpSocket, to: &str, count: u64) -> (u64, u64) {
     (count, octets)
 }
 
-fn end(exporter: Background) -> Ended {
+pub(crate) fn end(exporter: Background) -> Ended {
     let start = Instant::now();
     let ended = exporter.terminate().ok();
     assert!(start.elapsed() < Duration::from_secs(25), "slow end: {:?}", start.elapsed());

@@ -25,12 +25,18 @@ impl Namespace {
         Some(namespace)
     }
 
-    /// Runs `ip` in it, which must succeed.
-    pub(crate) fn ip(&self, arguments: &str) {
+    /// Its name, as `ip netns` has it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs `ip` in it, which must succeed, and returns what it says.
+    pub(crate) fn ip(&self, arguments: &str) -> String {
         let mut command = Command::new("ip");
         command.args(["-n", &self.name]).args(arguments.split_whitespace());
         let ended = end_of(&mut command);
         assert_eq!(ended.code(), Some(0), "ip {arguments}: {ended:?}");
+        ended.stdout
     }
 
     /// Joins it to another by a veth, both ends up with an address each: 192.0.2.1 here and
@@ -52,15 +58,21 @@ impl Namespace {
 
     /// A UDP socket in it.
     pub(crate) fn udp(&self, address: &str) -> UdpSocket {
+        self.enter(|| UdpSocket::bind(address).unwrap())
+    }
+
+    /// Does work in it: sockets that it makes are of this namespace for good.
+    pub(crate) fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let file = File::open(self.path()).unwrap();
-        let address = address.to_owned();
-        let thread = std::thread::spawn(move || {
-            // SAFETY: the descriptor is open, and only this thread, which ends here, is moved.
-            let outcome = unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) };
-            assert_eq!(outcome, 0, "{}", std::io::Error::last_os_error());
-            UdpSocket::bind(address).unwrap()
-        });
-        thread.join().unwrap()
+        std::thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                // SAFETY: the descriptor is open, and only this thread, which ends soon, is moved.
+                let outcome = unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) };
+                assert_eq!(outcome, 0, "{}", std::io::Error::last_os_error());
+                work()
+            });
+            inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     }
 
     fn path(&self) -> String {
