@@ -26,7 +26,7 @@ fn small() -> DatapathConfig {
 }
 
 /// Loads the programs; none, with a word why, where that is not allowed.
-fn load(config: &DatapathConfig) -> Option<Datapath> {
+pub(crate) fn load(config: &DatapathConfig) -> Option<Datapath> {
     match Datapath::load(config) {
         Ok(datapath) => Some(datapath),
         Err(error @ (ProbeError::Rights { .. } | ProbeError::OldKernel { .. })) => {
@@ -38,7 +38,7 @@ fn load(config: &DatapathConfig) -> Option<Datapath> {
 }
 
 /// The captures of `test-pcaps` that are whole.
-fn captures() -> Vec<PathBuf> {
+pub(crate) fn captures() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../test-pcaps");
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
         .unwrap()

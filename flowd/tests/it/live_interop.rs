@@ -72,7 +72,7 @@ fn echo(near: &Namespace, far: &Namespace, to: IpAddr, octets: usize) {
 /// An echo request to this address, answered.
 fn ping(near: &Namespace, address: IpAddr) {
     let is_v6 = address.is_ipv6();
-    let socket = icmp_socket(near, is_v6);
+    let socket = near.inside(|| icmp_socket(is_v6).unwrap());
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     // Type, code, checksum (the kernel's for IPv6), identifier 1, sequence number 1.
     let request: [u8; 8] =
@@ -127,7 +127,7 @@ fn nfcapd_and_tshark_read_our_live_export_without_a_fault() {
     let listener = near.udp(&format!("127.0.0.1:{LISTENER_PORT}"));
     listener.set_read_timeout(Some(PATIENCE)).unwrap();
     // All of it, however busy this machine is.
-    set_receive_buffer(&listener, 16 << 20);
+    set_receive_buffer(&listener, 16 << 20).unwrap();
     let reader = std::thread::spawn(move || until_empty(&listener));
 
     let arguments = ["-i", "near", "--hook", "tc", "--inactive-timeout", "1s"];

@@ -25,6 +25,11 @@ impl Namespace {
         Some(namespace)
     }
 
+    /// Its name, as `ip netns` has it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Runs `ip` in it, which must succeed.
     pub(crate) fn ip(&self, arguments: &str) {
         let mut command = Command::new("ip");
@@ -65,7 +70,7 @@ impl Namespace {
                 assert_eq!(outcome, 0, "{}", std::io::Error::last_os_error());
                 action()
             });
-            thread.join().unwrap()
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 
