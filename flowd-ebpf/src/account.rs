@@ -8,6 +8,7 @@ use flowd_common::{
 /// IANA protocol numbers of those whose segments the kernel holds as one.
 const PROTOCOL_TCP: u8 = 6;
 const PROTOCOL_UDP: u8 = 17;
+const PROTOCOL_SCTP: u8 = 132;
 
 /// Where and when a packet was seen, and what the kernel knows of it besides its octets.
 #[derive(Clone, Copy, Debug)]
@@ -140,6 +141,8 @@ fn header_octets<P: PacketBytes>(packet: &Packet, bytes: &P) -> u64 {
             None => 20,
         },
         PROTOCOL_UDP => 8,
+        // RFC 9260 section 3.1: the common header.
+        PROTOCOL_SCTP => 12,
         _ => 0,
     };
     network_size.saturating_add(transport_size) as u64

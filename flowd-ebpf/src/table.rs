@@ -3,7 +3,9 @@
 
 use crate::atomic;
 use crate::maps::{self, FlowTable};
-use aya_ebpf::bindings::{BPF_NOEXIST, BPF_RB_NO_WAKEUP};
+use aya_ebpf::bindings::{
+    BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE,
+};
 use flowd_common::{
     FirstPacket, FlowCounters, FlowEntry, FlowKeyV4, FlowKeyV6, RingRecordV4, RingRecordV6,
 };
@@ -82,16 +84,24 @@ fn add_to<K: Key>(found: *mut FlowEntry, epoch: u32, key: &K, entry: &FlowEntry)
 
 #[inline(always)]
 fn to_ring<K: Key>(epoch: u32, key: &K, entry: &FlowEntry) -> bool {
-    // The reader looks by itself every second; waking it for each record would cost more.
     match maps::RING.reserve_untyped::<K::Record>(0) {
         Some(mut slot) => {
             // SAFETY: the slot has the record's size and alignment.
             unsafe { key.fill(slot.as_mut_ptr(), epoch, entry) };
-            slot.submit(u64::from(BPF_RB_NO_WAKEUP));
+            slot.submit(wake_up());
             true
         }
         None => false,
     }
+}
+
+/// The reader comes by itself every second; it is woken when the ring buffer is a quarter full,
+/// and not for each record.
+#[inline(always)]
+fn wake_up() -> u64 {
+    let filled = maps::RING.query(u64::from(BPF_RB_AVAIL_DATA));
+    let size = maps::RING.query(u64::from(BPF_RB_RING_SIZE));
+    u64::from(if filled >= size / 4 { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
 }
 
 /// Adds to an entry that other CPUs add to as well.
