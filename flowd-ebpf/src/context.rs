@@ -19,6 +19,9 @@ pub(crate) trait Rest {
 
     /// The same number, by way of memory that the verifier does not follow.
     fn forget(&self, number: usize) -> usize;
+
+    /// VLAN tags that the kernel has taken off the frame.
+    fn tags_taken(&self) -> usize;
 }
 
 /// A packet: its linear part by direct access, the rest by the kernel's helpers.
@@ -68,6 +71,11 @@ impl<R: Rest> PacketBytes for PacketContext<R> {
     #[inline(always)]
     fn forget(&self, number: usize) -> usize {
         self.rest.forget(number)
+    }
+
+    #[inline(always)]
+    fn tags_taken(&self) -> usize {
+        self.rest.tags_taken()
     }
 }
 
@@ -165,6 +173,10 @@ mod tests {
 
         fn forget(&self, number: usize) -> usize {
             number
+        }
+
+        fn tags_taken(&self) -> usize {
+            0
         }
     }
 

@@ -31,7 +31,7 @@ const FRAGMENT_SIZE: usize = 48 + 16;
 
 const _: () = assert!(MAPS_SIZE <= 44 << 20, "at most 44 MiB");
 
-// A ledger's entries are made when an interface has its first packet, on each CPU.
+// A ledger's entries are made when an interface is attached; so much on each CPU at most.
 const _: () = assert!(LEDGER_COUNT_MAX as usize * size_of::<LedgerEntry>() <= 2 << 20);
 
 #[cfg(target_arch = "bpf")]
@@ -84,7 +84,8 @@ mod kernel {
     /// What lies in [`SCRATCH`].
     #[repr(C)]
     pub(crate) struct Scratch {
-        /// What the packet says of itself.
+        /// What the packet says of itself. Maps begin as zeros, which are a packet without
+        /// anything: each enum's first variant, no boolean set.
         pub(crate) parsed: Packet,
         /// Key and entry of the packet's flow.
         pub(crate) work: Work,
@@ -93,6 +94,9 @@ mod kernel {
         /// Octets from outside the packet's linear part.
         pub(crate) octets: [u8; 64],
     }
+
+    // The octets hold numbers, too.
+    const _: () = assert!(core::mem::offset_of!(Scratch, octets) % align_of::<u64>() == 0);
 
     /// For packets of observation points that a ledger has no room for. It has one generation:
     /// what is counted here only grows.

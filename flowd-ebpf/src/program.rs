@@ -57,7 +57,7 @@ pub(crate) fn meter<R: Rest>(
     let epoch = unsafe { control.read_volatile() };
     let Seen { point, segments, vlan_id } = seen();
     let Some(ledger) = ledger(epoch, &point) else {
-        return;
+        return count_unlisted(segments);
     };
     // SAFETY: the value is this CPU's own, and programs on one CPU do not interrupt each other:
     // all run with bottom halves off.
@@ -141,16 +141,30 @@ fn unknown(mut number: usize) -> usize {
     number
 }
 
-/// The ledger of an observation point; that of no point in particular if there are too many.
+/// The ledger of an observation point; none if there is no room for it.
 #[inline(always)]
 fn ledger(epoch: u32, point: &ObservationPoint) -> Option<*mut LedgerEntry> {
     let ledger = if epoch & 1 == 0 { &maps::LEDGER_0 } else { &maps::LEDGER_1 };
     if let Some(entry) = ledger.get_ptr_mut(point) {
         return Some(entry);
     }
-    // Another CPU may be quicker; then its entry is found.
+    // User space makes the entry before it attaches a program; this is for programs that were
+    // loaded by somebody else. Another CPU may be quicker; then its entry is found.
     let _ = ledger.insert(point, &NOTHING_SEEN, u64::from(BPF_NOEXIST));
-    ledger.get_ptr_mut(point).or_else(|| maps::LEDGER_SPARE.get_ptr_mut(0))
+    ledger.get_ptr_mut(point)
+}
+
+/// A packet of an observation point without ledger is in no flow: it is counted as unaccounted,
+/// so that books balance where they are kept.
+#[inline(always)]
+fn count_unlisted(segments: Segments) {
+    if let Some(ledger) = maps::LEDGER_SPARE.get_ptr_mut(0) {
+        // SAFETY: as with the other ledgers.
+        let ledger = unsafe { &mut *ledger };
+        let packets = u64::from(segments.count.max(1));
+        ledger.seen_packets = ledger.seen_packets.wrapping_add(packets);
+        ledger.unaccounted_packets = ledger.unaccounted_packets.wrapping_add(packets);
+    }
 }
 
 #[inline(always)]
@@ -190,7 +204,8 @@ impl Copied {
     #[inline(always)]
     fn pass(self, number: usize) -> usize {
         let place = self.0.cast::<usize>();
-        // SAFETY: the place is this program's, is aligned to eight, and has room for a number.
+        // SAFETY: the place is this program's, has room for a number, and is aligned for it, as
+        // `maps.rs` asserts.
         unsafe {
             place.write_volatile(number);
             place.read_volatile()
@@ -221,6 +236,13 @@ impl Rest for Skb {
     fn forget(&self, number: usize) -> usize {
         self.1.pass(number)
     }
+
+    #[inline(always)]
+    fn tags_taken(&self) -> usize {
+        // SAFETY: as above. A number from memory that the verifier does not follow makes one path
+        // of both cases.
+        self.1.pass(unsafe { (&raw const (*self.0).vlan_present).read_volatile() as usize })
+    }
 }
 
 /// A packet in the driver's hands.
@@ -245,5 +267,10 @@ impl Rest for Xdp {
     #[inline(always)]
     fn forget(&self, number: usize) -> usize {
         self.1.pass(number)
+    }
+
+    #[inline(always)]
+    fn tags_taken(&self) -> usize {
+        0
     }
 }

@@ -6,6 +6,7 @@ use crate::maps::{self, FlowTable};
 use aya_ebpf::bindings::{
     BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE,
 };
+use aya_ebpf::helpers::generated::bpf_ringbuf_query;
 use flowd_common::{
     FirstPacket, FlowCounters, FlowEntry, FlowKeyV4, FlowKeyV6, RingRecordV4, RingRecordV6,
 };
@@ -99,8 +100,14 @@ fn to_ring<K: Key>(epoch: u32, key: &K, entry: &FlowEntry) -> bool {
 /// and not for each record.
 #[inline(always)]
 fn wake_up() -> u64 {
-    let filled = maps::RING.query(u64::from(BPF_RB_AVAIL_DATA));
-    let size = maps::RING.query(u64::from(BPF_RB_RING_SIZE));
+    let ring = (&raw const maps::RING).cast_mut().cast();
+    // SAFETY: the map is a ring buffer, and both flags are questions to one.
+    let (filled, size) = unsafe {
+        (
+            bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA)),
+            bpf_ringbuf_query(ring, u64::from(BPF_RB_RING_SIZE)),
+        )
+    };
     u64::from(if filled >= size / 4 { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
 }
 

@@ -58,6 +58,12 @@ impl<'a, P: PacketBytes + ?Sized> Cursor<'a, P> {
         self.offset = self.bytes.forget(self.offset);
     }
 
+    /// VLAN tags that were taken off the frame.
+    #[inline]
+    pub(super) fn tags_taken(&self) -> usize {
+        self.bytes.tags_taken()
+    }
+
     /// The same number, which the kernel's verifier does not know.
     #[inline]
     pub(super) fn forget_number(&self, number: usize) -> usize {

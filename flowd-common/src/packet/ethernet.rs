@@ -65,7 +65,7 @@ pub(super) fn find_network<P: PacketBytes + ?Sized>(
     link: &mut LinkHeader,
 ) -> Result<Network, Refusal> {
     *link = LinkHeader::default();
-    let mut walk = Walk { link, tag_count: 0, mpls_count: 0 };
+    let mut walk = Walk { link, tag_count: cursor.tags_taken(), mpls_count: 0 };
     let mut layer = walk.start(link_type, cursor)?;
     for _ in 0..LAYER_COUNT_MAX {
         cursor.forget();
@@ -166,7 +166,7 @@ impl Walk<'_> {
         &mut self,
         cursor: &mut Cursor<'_, P>,
     ) -> Result<Layer, Refusal> {
-        if self.tag_count == VLAN_TAG_COUNT_MAX {
+        if self.tag_count >= VLAN_TAG_COUNT_MAX {
             return Err(Refusal::Malformed(Malformed::TooManyLayers));
         }
         self.tag_count = self.tag_count.saturating_add(1);

@@ -40,6 +40,13 @@ pub trait PacketBytes {
     fn forget(&self, number: usize) -> usize {
         number
     }
+
+    /// VLAN tags that were taken off the frame before it came here. They count for how many are
+    /// walked.
+    #[inline]
+    fn tags_taken(&self) -> usize {
+        0
+    }
 }
 
 impl PacketBytes for [u8] {
@@ -68,6 +75,11 @@ impl<P: PacketBytes + ?Sized> PacketBytes for &P {
     #[inline]
     fn forget(&self, number: usize) -> usize {
         (**self).forget(number)
+    }
+
+    #[inline]
+    fn tags_taken(&self) -> usize {
+        (**self).tags_taken()
     }
 }
 

@@ -1,6 +1,6 @@
 //! probe: the Observation Point. In: capture files, live interfaces. Out: [`CapturedPacket`]s, in
-//! the order in which they came, or [`Harvest`]s of what the kernel has counted. Never: what packets mean (that is the packet parser's) or which
-//! flow they belong to.
+//! the order in which they came, or [`Harvest`]s of what the kernel has counted. Never: what
+//! packets mean (that is the packet parser's), or flows for longer than a harvest.
 //!
 //! ```text
 //! pcap, pcapng --[capture]--> CapturedPacket --> flow
@@ -19,7 +19,7 @@ mod test_namespace;
 
 pub use capture::{CaptureError, CaptureFile, CapturedPacket, Damage, Packets};
 pub use datapath::{
-    Attachment, Datapath, DatapathConfig, Harvest, HookChoice, ProbeError, Program,
+    Attachment, Datapath, DatapathConfig, Harvest, HookChoice, ProbeError, Program, TestRun,
 };
 pub use flowd_common::packet::LinkType;
 pub use links::{Link, LinkCounters, LinkError, LinkEvent, LinkMonitor};

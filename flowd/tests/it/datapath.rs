@@ -11,6 +11,7 @@ use flowd_common::packet::{self, Captured};
 use flowd_common::{Direction, FirstPacket, FlowCounters, FlowDelta, FlowKey, ObservationPoint};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The kernel takes no longer packet in a test run: a page, less what it needs itself.
 const PACKET_SIZE_MAX: usize = 3_500;
@@ -136,11 +137,14 @@ fn compare(program: Program, direction: Direction) {
             }
             let wire_size = u32::try_from(data.len()).unwrap();
             let seen = CapturedPacket { link_type, data, wire_size, point, ..*packet };
-            if let Err(error) = datapath.run(program, link_type, data, 1) {
-                // The kernel looks at the IP header itself before it runs a program of TC.
-                assert!(packet::parse(link_type, data).is_err(), "{}: {error}", path.display());
-                refused_count += 1;
-                continue;
+            match datapath.run(program, link_type, data, 1) {
+                Ok(run) => assert_eq!(run.verdict, verdict(program), "{}", path.display()),
+                Err(error) => {
+                    // The kernel looks at the IP header itself before it runs a program of TC.
+                    assert!(packet::parse(link_type, data).is_err(), "{}: {error}", path.display());
+                    refused_count += 1;
+                    continue;
+                }
             }
             comparison.replay.observe(&seen, &mut comparison.from_replay);
             comparison.account(datapath.drain().unwrap(), packet.time_nanos);
@@ -150,6 +154,16 @@ fn compare(program: Program, direction: Direction) {
     }
     println!("{run_count} packets, {record_count} records, {refused_count} refused by the kernel");
     assert!(run_count > 300 && record_count > 100 && refused_count < 10);
+}
+
+/// What a program says of every packet: that others decide.
+const fn verdict(program: Program) -> i32 {
+    const XDP_PASS: i32 = 2;
+    const TC_ACT_UNSPEC: i32 = -1;
+    match program {
+        Program::Xdp => XDP_PASS,
+        Program::TcIngress | Program::TcEgress => TC_ACT_UNSPEC,
+    }
 }
 
 /// What flows hold in all, by what tells them apart and what their first packets fix.
@@ -210,4 +224,54 @@ fn tc_egress_gives_the_flows_of_replay() {
 fn xdp_gives_the_flows_of_replay() {
     compare(Program::Xdp, Direction::INGRESS);
     compare_many(Program::Xdp, Direction::INGRESS);
+}
+
+/// UDP datagrams of as many flows.
+fn datagram(flow: u16) -> [u8; 42] {
+    let [high, low] = flow.to_be_bytes();
+    let mut frame = [
+        2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, //
+        192, 0, 2, 1, 192, 0, 2, 2, 0, 0, 0, 53, 0, 8, 0, 0,
+    ];
+    frame[34] = high;
+    frame[35] = low;
+    frame
+}
+
+#[test]
+fn a_ring_buffer_that_fills_wakes_the_reader() {
+    /// Far longer than a wake-up takes: only a reader that is not woken waits for so long.
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let Some(mut datapath) = load(&DatapathConfig { ring_size: 1 << 14, ..small() }) else {
+        return;
+    };
+    for flow in 0..64 + 100 {
+        datapath.run(Program::TcIngress, LinkType::Ethernet, &datagram(flow), 1).unwrap();
+    }
+    let start = Instant::now();
+    datapath.wait(PATIENCE).unwrap();
+    assert!(start.elapsed() < PATIENCE / 2, "nobody woke the reader");
+    assert_eq!(datapath.drain().unwrap().deltas.len(), 164);
+}
+
+#[test]
+fn each_harvest_tells_what_came_since_the_last_one() {
+    let Some(mut datapath) = load(&small()) else {
+        return;
+    };
+    for round in 1..=5_u16 {
+        for flow in 0..round {
+            datapath.run(Program::TcEgress, LinkType::Ethernet, &datagram(flow), 1).unwrap();
+        }
+        let harvest = datapath.drain().unwrap();
+        let [(point, ledger)] = harvest.ledger[..] else { panic!("{:?}", harvest.ledger) };
+        assert_eq!(point, ObservationPoint::new(1, Direction::EGRESS));
+        assert_eq!(
+            (ledger.seen_packets, ledger.seen_octets),
+            (round.into(), u64::from(round) * 28)
+        );
+        assert_eq!(harvest.deltas.len(), usize::from(round));
+    }
+    let nothing = datapath.drain().unwrap();
+    assert!(nothing.ledger.is_empty() && nothing.deltas.is_empty());
 }

@@ -11,7 +11,6 @@ use flowd::model::FlowRecord;
 use flowd::probe::{
     CaptureFile, CapturedPacket, Datapath, DatapathConfig, HookChoice, Link, LinkMonitor, LinkType,
 };
-use flowd_common::limits::VLAN_TAG_COUNT_MAX;
 use flowd_common::packet::{self, Captured};
 use flowd_common::{Direction, FlowDelta, ObservationPoint};
 use std::collections::BTreeMap;
@@ -64,19 +63,14 @@ fn frame(packet: &CapturedPacket<'_>) -> Option<Vec<u8>> {
 
 /// Does the frame come to where it is metered as it was sent? An interface sends no less than an
 /// Ethernet header. Where packets are metered behind the driver, the kernel has taken off the
-/// outermost tag of 802.1Q or 802.1ad and tells it apart from the frame: it drops a frame that has
-/// not the whole of the tag and the ethertype behind it, and of five tags, which the parser
-/// refuses, it leaves four, which the parser takes.
+/// outermost tag of 802.1Q or 802.1ad, and drops a frame that has not the whole of the tag and the
+/// ethertype behind it.
 fn is_carried(frame: &[u8], hook: HookChoice) -> bool {
-    /// Those that the kernel takes off stand first.
-    const TAGS: [[u8; 2]; 5] =
-        [[0x81, 0x00], [0x88, 0xa8], [0x91, 0x00], [0x92, 0x00], [0x93, 0x00]];
-    let ethertype_at = |at: usize| frame.get(at..at + 2).and_then(|it| it.first_chunk());
-    let tags = (12..).step_by(4).map_while(ethertype_at).take_while(|it| TAGS.contains(it));
-    let is_taken_off = ethertype_at(12).is_some_and(|it| TAGS[..2].contains(it));
-    let is_altered =
-        is_taken_off && (frame.len() < FRAME_SIZE_MIN + 6 || tags.count() > VLAN_TAG_COUNT_MAX);
-    frame.len() >= FRAME_SIZE_MIN && !(hook == HookChoice::Tc && is_altered)
+    const TAKEN_OFF: [[u8; 2]; 2] = [[0x81, 0x00], [0x88, 0xa8]];
+    let ethertype = frame.get(12..14).and_then(|it| it.first_chunk());
+    let is_taken_off = ethertype.is_some_and(|it| TAKEN_OFF.contains(it));
+    let is_dropped = is_taken_off && frame.len() < FRAME_SIZE_MIN + 6;
+    frame.len() >= FRAME_SIZE_MIN && !(hook == HookChoice::Tc && is_dropped)
 }
 
 /// Sends frames, and takes what was counted of them.

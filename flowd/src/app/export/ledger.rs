@@ -143,8 +143,11 @@ pub(super) struct Ledgers {
 }
 
 impl Ledgers {
-    /// Adds what was counted where packets pass.
+    /// Adds what was counted where packets pass. What no interface has is with those that vanished.
     pub(super) fn add(&mut self, point: ObservationPoint, increment: &LedgerEntry) {
+        if point.direction == Direction::NONE {
+            return self.vanished.entry.add(increment);
+        }
         self.points.entry(point).or_default().entry.add(increment);
     }
 

@@ -14,8 +14,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use tracing::debug;
 
-/// Before all filters that leave the choice to the system.
-const CLSACT_PRIORITY: u16 = 1;
+/// Before all filters that leave the choice to the system; then, where that place is another
+/// classifier's, as the system chooses.
+const CLSACT_PRIORITIES: [u16; 2] = [1, 0];
 
 /// What is attached to an interface.
 #[derive(Debug)]
@@ -126,7 +127,7 @@ fn attach_xdp(programs: &mut Programs, link: &Link) -> Result<XdpLinkId, ProbeEr
     // In the driver only: the kernel's own substitute for it would linearise every packet.
     xdp.attach_to_if_index(link.index, XdpMode::Driver).map_err(|error| {
         let interface = link.name.clone();
-        match system_error(&error).and_then(io::Error::raw_os_error) {
+        match system_error(&error) {
             Some(libc::EBUSY | libc::EEXIST) => ProbeError::Busy { interface },
             Some(libc::EPERM | libc::EACCES | libc::ENODEV) => {
                 ProbeError::attaching(Program::Xdp.name(), &interface, &error)
@@ -185,9 +186,12 @@ fn attach_clsact(
             debug!(interface = link.name, error = one_line(&error), "old filters are not known");
         }
     }
-    let options = NlOptions { priority: CLSACT_PRIORITY, ..NlOptions::default() };
-    let id = tc.attach_with_options(&link.name, side, TcAttachOptions::Netlink(options))?;
-    Ok(Tc::Clsact(id))
+    let [first, last] = CLSACT_PRIORITIES
+        .map(|priority| TcAttachOptions::Netlink(NlOptions { priority, ..NlOptions::default() }));
+    match tc.attach_with_options(&link.name, side, first) {
+        Ok(id) => Ok(Tc::Clsact(id)),
+        Err(_) => tc.attach_with_options(&link.name, side, last).map(Tc::Clsact),
+    }
 }
 
 fn detach_tc(programs: &mut Programs, program: Program, attached: Tc) {

@@ -14,6 +14,8 @@ const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
+const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_LOOKUP_AND_DELETE_BATCH: libc::c_long = 25;
 const BPF_LINK_CREATE: libc::c_long = 28;
 
@@ -25,8 +27,9 @@ const BPF_F_BEFORE: u32 = 1 << 3;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
 
-/// Entries that are taken in one call.
+/// Entries that are read in one call, and octets of their values.
 const BATCH_COUNT: usize = 4_096;
+const BATCH_SIZE: usize = 4 << 20;
 
 /// A value whose octets may be anything.
 ///
@@ -203,8 +206,8 @@ impl Barrier {
             BPF_MAP_UPDATE_ELEM,
             &mut MapElement {
                 map_fd: self.outer.as_raw_fd().cast_unsigned(),
-                key: std::ptr::from_ref(&index).addr() as u64,
-                value: std::ptr::from_ref(&inner).addr() as u64,
+                key: std::ptr::from_ref(&index).expose_provenance() as u64,
+                value: std::ptr::from_ref(&inner).expose_provenance() as u64,
                 ..MapElement::default()
             },
         )
@@ -217,37 +220,86 @@ pub(super) fn lookup(map: BorrowedFd<'_>, index: u32, value_size: usize) -> io::
     let mut value = vec![0_u8; value_size];
     let mut element = MapElement {
         map_fd: number(map),
-        key: std::ptr::from_ref(&index).addr() as u64,
-        value: value.as_mut_ptr().addr() as u64,
+        key: std::ptr::from_ref(&index).expose_provenance() as u64,
+        value: value.as_mut_ptr().expose_provenance() as u64,
         ..MapElement::default()
     };
     bpf(BPF_MAP_LOOKUP_ELEM, &mut element)?;
     Ok(value)
 }
 
-/// Takes all entries out of a hash map that nobody writes, and hands each to `take`: its key and
-/// its value, which has `value_size` octets.
-pub(super) fn take_all<K: Plain>(
+/// Puts an entry of zeros into a hash map whose values have `value_size` octets, unless the key is
+/// there.
+pub(super) fn insert_zeros<K: Plain>(
     map: BorrowedFd<'_>,
+    key: &K,
     value_size: usize,
-    take: &mut dyn FnMut(K, &[u8]),
 ) -> io::Result<()> {
-    let mut batch_count = BATCH_COUNT;
+    const BPF_NOEXIST: u64 = 1;
+    let zeros = vec![0_u8; value_size];
+    let mut element = MapElement {
+        map_fd: number(map),
+        key: std::ptr::from_ref(key).expose_provenance() as u64,
+        value: zeros.as_ptr().expose_provenance() as u64,
+        flags: BPF_NOEXIST,
+        ..MapElement::default()
+    };
+    match bpf(BPF_MAP_UPDATE_ELEM, &mut element) {
+        Err(error) if error.raw_os_error() != Some(libc::EEXIST) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Takes an entry out of a hash map, if it is there.
+pub(super) fn remove<K: Plain>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
+    let mut element = MapElement {
+        map_fd: number(map),
+        key: std::ptr::from_ref(key).expose_provenance() as u64,
+        ..MapElement::default()
+    };
+    match bpf(BPF_MAP_DELETE_ELEM, &mut element) {
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// What becomes of entries that are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Walk {
+    /// They stay.
+    Read,
+    /// They are taken out.
+    Take,
+}
+
+/// Reads all entries of a hash map that nobody writes, and hands each to `each`: its key and its
+/// value, which has `value_size` octets.
+pub(super) fn walk<K: Plain>(
+    map: BorrowedFd<'_>,
+    how: Walk,
+    value_size: usize,
+    each: &mut dyn FnMut(K, &[u8]),
+) -> io::Result<()> {
+    let command = match how {
+        Walk::Read => BPF_MAP_LOOKUP_BATCH,
+        Walk::Take => BPF_MAP_LOOKUP_AND_DELETE_BATCH,
+    };
+    let mut batch_count = (BATCH_SIZE / value_size.max(1)).clamp(1, BATCH_COUNT);
     let (mut position, mut next_position) = (0_u64, 0_u64);
     let mut is_first = true;
     loop {
         let mut keys = vec![0_u8; batch_count * size_of::<K>()];
         let mut values = vec![0_u8; batch_count * value_size];
         let mut batch = MapBatch {
-            in_batch: if is_first { 0 } else { (&raw mut position).addr() as u64 },
-            out_batch: (&raw mut next_position).addr() as u64,
-            keys: keys.as_mut_ptr().addr() as u64,
-            values: values.as_mut_ptr().addr() as u64,
+            in_batch: if is_first { 0 } else { (&raw mut position).expose_provenance() as u64 },
+            out_batch: (&raw mut next_position).expose_provenance() as u64,
+            keys: keys.as_mut_ptr().expose_provenance() as u64,
+            values: values.as_mut_ptr().expose_provenance() as u64,
             count: u32::try_from(batch_count).map_err(io::Error::other)?,
             map_fd: number(map),
             ..MapBatch::default()
         };
-        let outcome = bpf(BPF_MAP_LOOKUP_AND_DELETE_BATCH, &mut batch);
+        let outcome = bpf(command, &mut batch);
         let is_last = match outcome {
             Ok(_) => false,
             Err(error) => match error.raw_os_error() {
@@ -264,7 +316,7 @@ pub(super) fn take_all<K: Plain>(
         let entries = keys.chunks_exact(size_of::<K>()).zip(values.chunks_exact(value_size));
         for (key, entry) in entries.take(count) {
             if let Some(key) = value(key) {
-                take(key, entry);
+                each(key, entry);
             }
         }
         if is_last {
@@ -285,7 +337,7 @@ pub(super) fn test_run(
     let mut run = TestRun {
         prog_fd: number(program),
         data_size_in: u32::try_from(frame.len()).map_err(io::Error::other)?,
-        data_in: frame.as_ptr().addr() as u64,
+        data_in: frame.as_ptr().expose_provenance() as u64,
         repeat,
         ..TestRun::default()
     };

@@ -1,6 +1,6 @@
 //! drain: what one generation has counted -> a harvest.
 
-use super::bpf::{self, take_all};
+use super::bpf::{self, Walk, walk};
 use super::programs::Programs;
 use super::{Harvest, ProbeError};
 use flowd_common::{
@@ -20,26 +20,31 @@ pub(super) fn harvest(
     for delta in programs.held.drain(..) {
         harvest.deltas.push(by_unix_time(delta, offset_nanos));
     }
+    let ledger_size = programs.ledger_size();
     let frozen = programs.frozen();
     let read = |source: io::Error| ProbeError::maps("read a flow table", source);
-    let deltas = &mut harvest.deltas;
-    take_all(frozen.flows_v4.fd().as_fd(), size_of::<FlowEntry>(), &mut |key, entry| {
+    let (deltas, entry_size) = (&mut harvest.deltas, size_of::<FlowEntry>());
+    walk(frozen.flows_v4.fd().as_fd(), Walk::Take, entry_size, &mut |key, entry| {
         deltas.extend(delta(FlowKey::V4(key), entry, offset_nanos));
     })
     .map_err(read)?;
-    take_all(frozen.flows_v6.fd().as_fd(), size_of::<FlowEntry>(), &mut |key, entry| {
+    walk(frozen.flows_v6.fd().as_fd(), Walk::Take, entry_size, &mut |key, entry| {
         deltas.extend(delta(FlowKey::V6(key), entry, offset_nanos));
     })
     .map_err(read)?;
-    let ledger = &mut harvest.ledger;
-    let entry_size = size_of::<LedgerEntry>();
-    let frozen_ledger = frozen.ledger.fd().as_fd();
-    take_all(frozen_ledger, entry_size * programs.cpu_count, &mut |point, entries| {
-        ledger.push((point, bpf::ledger(entries)));
+    let (ledger, before) = (&mut harvest.ledger, &mut frozen.ledger_before);
+    walk(frozen.ledger.fd().as_fd(), Walk::Read, ledger_size, &mut |point, entries| {
+        let now = bpf::ledger(entries);
+        let mut since = now;
+        since.subtract(&before.insert(point, now).unwrap_or(LedgerEntry::ZERO));
+        if since.seen_packets != 0 {
+            ledger.push((point, since));
+        }
     })
     .map_err(|source| ProbeError::maps("read the ledger", source))?;
     take_ring(programs, offset_nanos, &mut harvest.deltas);
-    take_spare(programs, &mut harvest.ledger)
+    take_spare(programs, &mut harvest.ledger)?;
+    programs.remove_left()
 }
 
 fn delta(key: FlowKey, entry: &[u8], offset_nanos: i64) -> Option<FlowDelta> {
@@ -59,7 +64,7 @@ fn by_unix_time(mut delta: FlowDelta, offset_nanos: i64) -> FlowDelta {
 fn take_ring(programs: &mut Programs, offset_nanos: i64, deltas: &mut Vec<FlowDelta>) {
     let filling = programs.epoch();
     // Programs may write as fast as this reads: the buffer's own size bounds the work.
-    let mut left = flowd_common::limits::RING_SIZE;
+    let mut left = programs.ring_size;
     while let Some(item) = programs.ring.next() {
         if let Some((epoch, delta)) = ring_record(&item) {
             if epoch == filling {

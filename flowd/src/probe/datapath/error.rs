@@ -2,6 +2,7 @@
 
 use aya::programs::ProgramError;
 use aya::programs::tc::TcError;
+use aya::programs::xdp::XdpError;
 use aya::{EbpfError, maps::MapError};
 use std::io;
 
@@ -29,6 +30,8 @@ pub enum ProbeError {
         found: String,
         /// The first that has all that is used.
         needed: &'static str,
+        /// What does without.
+        hook: &'static str,
     },
     /// The kernel's verifier found fault with a program.
     #[error(
@@ -142,7 +145,7 @@ impl ProbeError {
     /// What attaching a program to an interface said.
     pub(super) fn attaching(program: &'static str, interface: &str, error: &ProgramError) -> Self {
         let interface = interface.to_owned();
-        match system_error(error).and_then(io::Error::raw_os_error) {
+        match system_error(error) {
             Some(libc::EPERM | libc::EACCES) => Self::Rights {
                 action: "attach the programs",
                 source: io::Error::from_raw_os_error(libc::EPERM),
@@ -175,11 +178,13 @@ fn has_perfmon(status: &str) -> bool {
     effective.is_none_or(|bits| bits & (PERFMON | SYS_ADMIN) != 0)
 }
 
-/// The system's own word in an error of attaching.
-pub(super) fn system_error(error: &ProgramError) -> Option<&io::Error> {
+/// The system's own number of an error of attaching.
+pub(super) fn system_error(error: &ProgramError) -> Option<i32> {
     match error {
-        ProgramError::SyscallError(error) => Some(&error.io_error),
-        ProgramError::TcError(TcError::IoError(error)) => Some(error),
+        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
+        ProgramError::TcError(TcError::IoError(error)) => error.raw_os_error(),
+        ProgramError::TcError(TcError::NetlinkError(error))
+        | ProgramError::XdpError(XdpError::NetlinkError(error)) => error.raw_os_error(),
         _ => None,
     }
 }

@@ -84,6 +84,15 @@ pub struct Attachment {
     pub egress: &'static str,
 }
 
+/// What running a program on a packet gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TestRun {
+    /// What the program says is to become of the packet.
+    pub verdict: i32,
+    /// How long one run took.
+    pub duration: Duration,
+}
+
 /// One of the programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
@@ -142,11 +151,12 @@ impl Datapath {
         })
     }
 
-    /// Observes an interface, from now on.
+    /// Observes an interface, from now on; anew, if it was observed.
     ///
     /// # Errors
     /// If the programs cannot be attached there. What was attached is taken off again.
     pub fn attach(&mut self, link: &Link, hook: HookChoice) -> Result<Attachment, ProbeError> {
+        self.detach(link.index);
         if self.hooked.len() >= INTERFACE_COUNT_MAX {
             return Err(ProbeError::TooManyInterfaces {
                 interface: link.name.clone(),
@@ -154,25 +164,26 @@ impl Datapath {
             });
         }
         let programs = self.programs(link.link_type)?;
-        let hooked = Hooked::attach(programs, link, hook)?;
+        programs.list(link.index)?;
+        let hooked = match Hooked::attach(programs, link, hook) {
+            Ok(hooked) => hooked,
+            Err(error) => {
+                programs.unlist(link.index);
+                return Err(error);
+            }
+        };
         let attachment = hooked.attachment();
-        if let Some(before) = self.hooked.insert(link.index, hooked) {
-            self.take_off(before);
-        }
+        self.hooked.insert(link.index, hooked);
         Ok(attachment)
     }
 
     /// Observes an interface no longer. What was counted comes with the next harvest.
     pub fn detach(&mut self, interface: u32) {
-        if let Some(hooked) = self.hooked.remove(&interface) {
-            self.take_off(hooked);
-        }
-    }
-
-    fn take_off(&mut self, hooked: Hooked) {
+        let Some(hooked) = self.hooked.remove(&interface) else { return };
         let mut all = std::iter::once(&mut self.ethernet).chain(&mut self.raw_ip);
         if let Some(programs) = all.find(|programs| programs.link_type == hooked.link_type) {
             hooked.detach(programs);
+            programs.unlist(interface);
         }
     }
 
@@ -213,7 +224,7 @@ impl Datapath {
     }
 
     /// Runs a program on a packet that comes by no interface (`BPF_PROG_TEST_RUN`), so many times,
-    /// as if it passed the loopback interface. Returns how long one run took.
+    /// as if it passed the loopback interface.
     ///
     /// # Errors
     /// If the kernel does not take the packet: it is shorter than an Ethernet header, or longer
@@ -224,11 +235,11 @@ impl Datapath {
         link_type: LinkType,
         packet: &[u8],
         repeat: u32,
-    ) -> Result<Duration, ProbeError> {
+    ) -> Result<TestRun, ProbeError> {
         let program = self.programs(link_type)?.descriptor(program)?;
-        let (_, duration) = bpf::test_run(program, packet, repeat)
+        let (verdict, duration) = bpf::test_run(program, packet, repeat)
             .map_err(|e| ProbeError::maps("run a program on a packet", e))?;
-        Ok(duration)
+        Ok(TestRun { verdict: verdict.cast_signed(), duration })
     }
 
     /// The programs for interfaces of this link type.

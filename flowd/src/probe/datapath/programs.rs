@@ -6,7 +6,8 @@ use aya::maps::{Array, Map, MapData, RingBuf};
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::util::{KernelVersion, nr_cpus};
 use aya::{Ebpf, EbpfLoader};
-use flowd_common::{FlowDelta, LedgerEntry};
+use flowd_common::{Direction, FlowDelta, LedgerEntry, ObservationPoint};
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// The programs as built from `flowd-ebpf` (`cargo xtask ebpf`).
@@ -14,6 +15,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../flowd-ebpf/prebu
 
 /// The first kernel with all that the programs use: atomic compare and exchange is the latest.
 const KERNEL_MIN: (u8, u8, &str) = (5, 12, "5.12");
+/// The first with packets of several buffers for XDP.
+const KERNEL_MIN_XDP: (u8, u8, &str) = (5, 18, "5.18");
 
 /// Generations of tables and ledgers, by the lowest bit of the epoch.
 const GENERATION_COUNT: usize = 2;
@@ -28,6 +31,9 @@ pub(super) struct Generation {
     pub(super) flows_v4: MapData,
     pub(super) flows_v6: MapData,
     pub(super) ledger: MapData,
+    /// What the ledger held when it was read last: its entries stay, for making them anew would
+    /// take memory that the kernel may not have at hand when the next packet comes.
+    pub(super) ledger_before: BTreeMap<ObservationPoint, LedgerEntry>,
 }
 
 /// A set of programs, loaded.
@@ -44,19 +50,28 @@ pub(super) struct Programs {
     epoch: u32,
     /// Of the ring buffer, what belongs to the generation that is being filled.
     pub(super) held: Vec<FlowDelta>,
-    pub(super) cpu_count: usize,
+    /// Interfaces that are observed no longer, and drains until nothing of them can come.
+    leaving: Vec<(u32, usize)>,
+    pub(super) ring_size: u32,
+    cpu_count: usize,
 }
 
 /// Errs if the kernel is too old, before anything fails without saying so.
 pub(super) fn check_kernel() -> Result<(), ProbeError> {
-    let (major, minor, needed) = KERNEL_MIN;
+    check(KERNEL_MIN, "pcap")
+}
+
+fn check(
+    (major, minor, needed): (u8, u8, &'static str),
+    hook: &'static str,
+) -> Result<(), ProbeError> {
     // A system that does not tell its version is let try.
     match KernelVersion::current() {
         Ok(found) if found < KernelVersion::new(major, minor, 0) => {
             let release = std::fs::read_to_string("/proc/sys/kernel/osrelease");
             let found =
                 release.map_or_else(|_| "of an unknown version".into(), |r| r.trim().into());
-            Err(ProbeError::OldKernel { found, needed })
+            Err(ProbeError::OldKernel { found, needed, hook })
         }
         _ => Ok(()),
     }
@@ -101,6 +116,8 @@ impl Programs {
             spare_before: LedgerEntry::ZERO,
             epoch: 0,
             held: Vec::new(),
+            leaving: Vec::new(),
+            ring_size: config.ring_size,
             cpu_count: cpus?,
             ebpf,
         };
@@ -119,6 +136,7 @@ impl Programs {
 
     /// The program of XDP, loaded.
     pub(super) fn xdp(&mut self) -> Result<&mut Xdp, ProbeError> {
+        check(KERNEL_MIN_XDP, "tc")?;
         let name = Program::Xdp.name();
         let found = self.ebpf.program_mut(name).ok_or_else(|| missing(name))?;
         let xdp: &mut Xdp =
@@ -140,8 +158,50 @@ impl Programs {
 
     /// Lets the programs fill the other generation.
     pub(super) fn turn(&mut self) -> Result<(), ProbeError> {
-        self.epoch = self.epoch.wrapping_add(1);
-        self.control.set(0, self.epoch, 0).map_err(ProbeError::object)
+        let next = self.epoch.wrapping_add(1);
+        self.control.set(0, next, 0).map_err(ProbeError::object)?;
+        self.epoch = next;
+        Ok(())
+    }
+
+    /// Makes the ledgers of an interface that is to be observed.
+    pub(super) fn list(&mut self, interface: u32) -> Result<(), ProbeError> {
+        self.leaving.retain(|(leaving, _)| *leaving != interface);
+        let size = self.ledger_size();
+        for generation in &self.generations {
+            for point in points(interface) {
+                bpf::insert_zeros(generation.ledger.fd().as_fd(), &point, size)
+                    .map_err(|source| ProbeError::maps("make a ledger", source))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that an interface is observed no longer.
+    pub(super) fn unlist(&mut self, interface: u32) {
+        self.leaving.push((interface, GENERATION_COUNT));
+    }
+
+    /// Removes the ledgers of interfaces of which each generation was read since they were left.
+    pub(super) fn remove_left(&mut self) -> Result<(), ProbeError> {
+        for (_, drains) in &mut self.leaving {
+            *drains = drains.saturating_sub(1);
+        }
+        let gone: Vec<u32> =
+            self.leaving.extract_if(.., |(_, drains)| *drains == 0).map(|(it, _)| it).collect();
+        for point in gone.into_iter().flat_map(points) {
+            for generation in &mut self.generations {
+                generation.ledger_before.remove(&point);
+                bpf::remove(generation.ledger.fd().as_fd(), &point)
+                    .map_err(|source| ProbeError::maps("remove a ledger", source))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Octets of a ledger entry, those of all CPUs.
+    pub(super) const fn ledger_size(&self) -> usize {
+        size_of::<LedgerEntry>() * self.cpu_count
     }
 
     /// The epoch that is being filled.
@@ -150,15 +210,14 @@ impl Programs {
     }
 
     /// The generation that is not being filled.
-    pub(super) const fn frozen(&self) -> &Generation {
-        let [even, odd] = &self.generations;
+    pub(super) const fn frozen(&mut self) -> &mut Generation {
+        let [even, odd] = &mut self.generations;
         if self.epoch & 1 == 0 { odd } else { even }
     }
 
     /// What was counted so far of packets that no ledger had room for.
     pub(super) fn spare(&self) -> Result<LedgerEntry, ProbeError> {
-        let size = size_of::<LedgerEntry>() * self.cpu_count;
-        let octets = bpf::lookup(self.spare.fd().as_fd(), 0, size);
+        let octets = bpf::lookup(self.spare.fd().as_fd(), 0, self.ledger_size());
         Ok(bpf::ledger(&octets.map_err(|source| ProbeError::maps("read the ledger", source))?))
     }
 }
@@ -183,7 +242,14 @@ fn generation(ebpf: &mut Ebpf, number: usize) -> Result<Generation, ProbeError> 
         flows_v4: hash("FLOWS_V4")?,
         flows_v6: hash("FLOWS_V6")?,
         ledger: hash("LEDGER")?,
+        ledger_before: BTreeMap::new(),
     })
+}
+
+/// Both directions of an interface.
+fn points(interface: u32) -> [ObservationPoint; 2] {
+    [Direction::INGRESS, Direction::EGRESS]
+        .map(|direction| ObservationPoint::new(interface, direction))
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map, ProbeError> {
