@@ -51,6 +51,9 @@ mod entry {
     use aya_ebpf::programs::{TcContext, XdpContext};
     use flowd_common::{Direction, ObservationPoint};
 
+    /// Of linux/if_packet.h.
+    const PACKET_LOOPBACK: u32 = 5;
+
     /// Packets that the driver received, before the stack sees them.
     #[xdp(frags)]
     pub(crate) fn flowd_xdp(context: XdpContext) -> u32 {
@@ -77,9 +80,17 @@ mod entry {
     }
 
     /// Packets that come in, on their way up.
+    ///
+    /// What the host has sent to a group that it belongs to itself comes this way too
+    /// (`dev_loopback_xmit` in net/core/dev.c): without a link header, and never on the wire. The
+    /// interface does not count it, and neither does this program.
     #[classifier]
     pub(crate) fn flowd_tc_ingress(context: TcContext) -> i32 {
-        meter_skb(&context, Direction::INGRESS);
+        // SAFETY: the kernel gives the context to the program for this call.
+        let kind = unsafe { (&raw const (*context.skb.skb).pkt_type).read_volatile() };
+        if kind != PACKET_LOOPBACK {
+            meter_skb(&context, Direction::INGRESS);
+        }
         TC_ACT_UNSPEC
     }
 

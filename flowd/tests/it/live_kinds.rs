@@ -189,3 +189,33 @@ fn packets_without_link_header_are_counted_to_the_octet() {
         assert_eq!(stored("src port 4000 and dst port 6001"), (200, sent[place]));
     }
 }
+
+/// What a host sends to a group that it has joined comes back to it, but not by the wire.
+#[test]
+fn multicast_that_comes_back_from_the_host_itself_is_not_counted_as_received() {
+    const COUNT: u64 = 50;
+    if !has_bpf() {
+        return;
+    }
+    let Some(near) = Namespace::new("group-a") else { return };
+    let Some(far) = Namespace::new("group-b") else { return };
+    near.join("near", &far, "far");
+    near.ip("route add 239.0.0.0/8 dev near");
+    let host = Host::new(&near);
+    let _collector = host.collect();
+    let exporter = host.export(&["-i", "near", "--hook", "tc"]);
+    let socket = near.udp("0.0.0.0:4000");
+    let group = std::net::Ipv4Addr::new(239, 1, 1, 1);
+    near.inside(|| socket.join_multicast_v4(&group, &[192, 0, 2, 1].into()).unwrap());
+    for _ in 0..COUNT {
+        socket.send_to(&[0x45; 100], "239.1.1.1:4000").unwrap();
+    }
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    for _ in 0..COUNT {
+        socket.recv(&mut [0; 200]).unwrap();
+    }
+    end(exporter);
+    assert_eq!(host.stored("port 4000"), (COUNT, COUNT * 128));
+    assert_eq!(host.stored("port 4000 and flowdir egress"), (COUNT, COUNT * 128));
+    assert_eq!(host.stored("net 239.0.0.0/8 and not proto igmp and not port 4000").0, 0);
+}

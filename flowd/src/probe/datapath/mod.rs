@@ -27,6 +27,7 @@ use programs::Programs;
 use std::collections::BTreeMap;
 use std::io;
 use std::num::NonZeroU32;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 /// Interfaces at a time: each has a ledger for either direction.
@@ -179,11 +180,28 @@ impl Datapath {
 
     /// Observes an interface no longer. What was counted comes with the next harvest.
     pub fn detach(&mut self, interface: u32) {
-        let Some(hooked) = self.hooked.remove(&interface) else { return };
+        if let Some(hooked) = self.hooked.remove(&interface) {
+            drop(self.take_off(interface, hooked));
+        }
+    }
+
+    /// Observes nothing any more.
+    pub fn detach_all(&mut self) {
+        let mut links = Vec::new();
+        for (interface, hooked) in std::mem::take(&mut self.hooked) {
+            links.extend(self.take_off(interface, hooked).into_iter().flatten());
+        }
+        attach::close(links);
+    }
+
+    fn take_off(&mut self, interface: u32, hooked: Hooked) -> [Option<OwnedFd>; 2] {
         let mut all = std::iter::once(&mut self.ethernet).chain(&mut self.raw_ip);
-        if let Some(programs) = all.find(|programs| programs.link_type == hooked.link_type) {
-            hooked.detach(programs);
-            programs.unlist(interface);
+        match all.find(|programs| programs.link_type == hooked.link_type) {
+            Some(programs) => {
+                programs.unlist(interface);
+                hooked.detach(programs)
+            }
+            None => [None, None],
         }
     }
 
