@@ -216,7 +216,8 @@ fn a_pause_ends_when_the_clock_is_set_back() {
     assert!(exporter.statistics()[0].not_sent.contains_key("sendFailed"));
     exporter.export(&[plain()], at(0));
     exporter.flush(at(0));
-    assert_eq!(exporter.statistics()[0].not_sent["paused"].records, 1);
+    assert!(exporter.statistics()[0].not_sent.contains_key("paused"));
+    assert_eq!(exporter.statistics()[0].exported.records, 0);
     exporter.export(&[plain()], at(-1_000));
     exporter.flush(at(-1_000));
     assert_eq!(exporter.statistics()[0].exported.records, 1);
@@ -415,7 +416,8 @@ proptest! {
     ) {
         let address = own_address(20_552);
         let mut collector = Some(listen(address));
-        let config = ExporterConfig { message_size_max: 300, ..ExporterConfig::new(vec![address], at(-60)) };
+        let config = ExporterConfig::new(vec![address], at(-60));
+        let config = ExporterConfig { message_size_max: 300, ..config };
         let mut exporter = Exporter::new(&config).unwrap();
         exporter.describe((1..4).map(interface).collect());
         let mut given = 0;

@@ -150,7 +150,7 @@ impl Link {
             }
             self.put_options(source, self.message_size_max);
             self.send(source);
-            count += 1;
+            count = count.saturating_add(1);
         }
         self.note_refusal();
     }

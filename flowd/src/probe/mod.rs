@@ -1,6 +1,6 @@
 //! probe: the Observation Point. In: capture files, live interfaces. Out: [`CapturedPacket`]s, in
-//! the order in which they came, or [`Harvest`]s of what the kernel has counted. Never: what packets mean (that is the packet parser's) or which
-//! flow they belong to.
+//! the order in which they came, or [`Harvest`]s of what the kernel has counted. Never: what
+//! packets mean (that is the packet parser's) or which flow they belong to.
 //!
 //! ```text
 //! pcap, pcapng --[capture]--> CapturedPacket --> flow
