@@ -14,7 +14,8 @@ pub(crate) struct Package {
 /// A C compiler's linker driver, for every build.
 pub(crate) const GCC: Package =
     Package { name: "gcc", installs: "/usr/bin/cc", reason: "links Rust programs" };
-/// libpcap's headers, for live capture and for the oracle that the capture reader is tested against.
+/// libpcap's headers, for live capture and for the oracle that the capture reader is tested
+/// against.
 pub(crate) const LIBPCAP: Package = Package {
     name: "libpcap-dev",
     installs: "/usr/include/pcap/pcap.h",

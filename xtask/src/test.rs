@@ -74,10 +74,12 @@ fn test() -> Result<()> {
     cargo(&["test", "--workspace", "--no-fail-fast"])
 }
 
-/// Of the whole-program tests, those on live interfaces, with what they print.
+/// Of the whole-program tests, those on live interfaces, with what they print: also those that
+/// pass say there what they skipped, and why.
 pub(crate) fn netns() -> Result<()> {
     let modules = ["datapath::", "export::", "live_"];
-    cargo(&[&["test", "--package", "flowd", "--test", "it", "--"], &modules[..]].concat())
+    let tests = ["test", "--package", "flowd", "--test", "it", "--", "--show-output"];
+    cargo(&[&tests[..], &modules[..]].concat())
 }
 
 /// Programs and tests at once: whole-program tests of one crate start the programs of another.

@@ -1,7 +1,7 @@
 //! `flowd export --status` for people.
 
 use super::output::plain;
-use crate::app::export::{ExporterStatus, Hooks, Ledger};
+use crate::app::export::{Discrepancy, ExporterStatus, Hooks, Ledger};
 use std::io::{self, Write};
 
 /// The hooks of an interface in a few letters.
@@ -60,19 +60,25 @@ fn print_interfaces(status: &ExporterStatus, out: &mut impl Write) -> io::Result
         rows.push(row("(vanished)", "", "both", &status.vanished));
     }
     align(&rows, 3, out)?;
-    let mut refused: Vec<String> = Vec::new();
     for interface in &status.interfaces {
+        let name = plain(&interface.name);
         for (way, ledger) in [("in", &interface.ingress), ("out", &interface.egress)] {
-            let reasons = ledger.unparsed.iter().map(|(reason, count)| format!("{reason} {count}"));
-            let reasons: Vec<String> = reasons.collect();
-            if !reasons.is_empty() {
-                let name = plain(&interface.name);
-                refused.push(format!("{name} {way}: {}", reasons.join(", ")));
-            }
+            print_details(&format!("{name} {way}"), ledger, out)?;
         }
     }
-    for line in &refused {
-        writeln!(out, "refused     {line}")?;
+    print_details("(vanished)", &status.vanished, out)
+}
+
+/// Prints what has no column: why packets were refused, and what the books are off by.
+fn print_details(place: &str, ledger: &Ledger, out: &mut impl Write) -> io::Result<()> {
+    let reasons = ledger.unparsed.iter().map(|(reason, count)| format!("{reason} {count}"));
+    let reasons: Vec<String> = reasons.collect();
+    if !reasons.is_empty() {
+        writeln!(out, "refused     {place}: {}", reasons.join(", "))?;
+    }
+    if !ledger.discrepancy.is_zero() {
+        let Discrepancy { packets, octets } = ledger.discrepancy;
+        writeln!(out, "off by      {place}: {packets} packets, {octets} octets")?;
     }
     Ok(())
 }
@@ -149,7 +155,7 @@ fn align(rows: &[Vec<String>], left_count: usize, out: &mut impl Write) -> io::R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::export::{CollectorStatistics, CollectorStatus, Discrepancy, InterfaceStatus};
+    use crate::app::export::{CollectorStatistics, CollectorStatus, InterfaceStatus};
     use crate::model::{Totals, Volume};
     use std::collections::BTreeMap;
 
@@ -216,8 +222,19 @@ mod tests {
     #[test]
     fn books_that_do_not_balance_are_told() {
         let mut status = status();
-        status.interfaces[0].ingress.discrepancy = Discrepancy { packets: -3, octets: 0 };
-        assert!(text(&status).contains("NOT BALANCED"));
+        status.interfaces[0].ingress.discrepancy = Discrepancy { packets: 0, octets: -60 };
+        let text = text(&status);
+        assert!(text.contains("NOT BALANCED"), "{text}");
+        assert!(text.contains("off by      enp3s0 in: 0 packets, -60 octets"), "{text}");
+    }
+
+    #[test]
+    fn what_vanished_interfaces_refused_is_told_by_reason() {
+        let mut status = status();
+        status.vanished = status.interfaces[0].ingress.clone();
+        let text = text(&status);
+        assert!(text.contains("refused     enp3s0 in: arp 8, lldp 2"), "{text}");
+        assert!(text.contains("refused     (vanished): arp 8, lldp 2"), "{text}");
     }
 
     #[test]

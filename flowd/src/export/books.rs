@@ -2,7 +2,7 @@
 
 use crate::model::{FlowRecord, PointTotals, Totals};
 use crate::telemetry::Reason;
-use flowd_common::ObservationPoint;
+use flowd_common::{Direction, ObservationPoint};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -74,6 +74,8 @@ pub(super) struct Carried {
     options_records: u64,
     /// Of the flow records that say where they were seen; at most as many as there are records.
     points: Vec<(ObservationPoint, Totals)>,
+    /// Of those whose interface was forgotten meanwhile.
+    forgotten: Totals,
 }
 
 impl Carried {
@@ -98,10 +100,24 @@ impl Carried {
 
     /// Forgets all and keeps the memory.
     pub(super) fn clear(&mut self) {
-        let Self { flows, options_records, points } = self;
+        let Self { flows, options_records, points, forgotten } = self;
         *flows = Totals::default();
         *options_records = 0;
         points.clear();
+        *forgotten = Totals::default();
+    }
+
+    /// Tells the points of this interface apart no more: should the message turn out not to have
+    /// arrived, they are not to come up again.
+    pub(super) fn forget_interface(&mut self, interface: u32) {
+        let Self { points, forgotten, .. } = self;
+        points.retain(|&(point, totals)| {
+            let stays = point.interface != interface;
+            if !stays {
+                forgotten.add(totals);
+            }
+            stays
+        });
     }
 }
 
@@ -139,12 +155,20 @@ impl CollectorBooks {
 
     /// A message did not leave. Its options data is sent again anyway.
     pub(super) fn not_sent(&mut self, reason: NotSent, carried: &Carried) {
-        let Carried { flows, options_records: _, points } = carried;
+        let Carried { flows, options_records: _, points, forgotten } = carried;
         if let Some(sum) = self.not_sent.get_mut(reason.index()) {
             sum.add(*flows);
         }
         for &(point, totals) in points {
             self.not_sent_at.add(point, totals);
+        }
+        self.not_sent_at.add_beyond(*forgotten);
+    }
+
+    /// Tells the points of this interface apart no more.
+    pub(super) fn forget_interface(&mut self, interface: u32) {
+        for direction in [Direction::INGRESS, Direction::EGRESS] {
+            self.not_sent_at.lay_beyond(ObservationPoint::new(interface, direction));
         }
     }
 
@@ -200,8 +224,9 @@ impl CollectorBooks {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NotSentAt {
-    /// The interface; none for all the points together beyond the
-    /// [`POINT_COUNT_MAX`](crate::model::POINT_COUNT_MAX) that are told apart.
+    /// The interface; none for all the points together that are not told apart: those of
+    /// interfaces that vanished, and those beyond
+    /// [`POINT_COUNT_MAX`](crate::model::POINT_COUNT_MAX).
     pub interface: Option<u32>,
     /// `flowDirection`: 0 ingress, 1 egress; none beside no interface.
     pub flow_direction: Option<u8>,

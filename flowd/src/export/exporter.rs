@@ -14,6 +14,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+/// A wall clock that was set back by more than this is believed: headers tell its time, and all
+/// that was to happen at a later one begins anew.
+const STEP_BACK_MILLIS_MAX: i64 = 2_000;
+
 /// What to export where.
 #[derive(Clone, Debug)]
 pub struct ExporterConfig {
@@ -117,8 +121,12 @@ impl Source {
         }
     }
 
-    fn advance(&mut self, now: UnixMillis) {
-        self.now = now.max(self.now);
+    /// Goes on to this time. A small step back is passed over; of a large one it says that the
+    /// clock was set back.
+    fn advance(&mut self, now: UnixMillis) -> bool {
+        let is_set_back = self.now.0.saturating_sub(now.0) > STEP_BACK_MILLIS_MAX;
+        self.now = if is_set_back { now } else { now.max(self.now) };
+        is_set_back
     }
 }
 
@@ -148,13 +156,19 @@ impl Exporter {
         })
     }
 
-    /// Tells the collectors of these interfaces from now on: their names, and what became of the
-    /// packets at each, to which the exporter adds what it could not send. It goes out as options
-    /// data, with the templates; of very many interfaces, spread over the messages that follow.
+    /// Tells the collectors of these interfaces from now on, as options data of two kinds that go
+    /// out with the templates; of very many interfaces, spread over the messages that follow.
+    ///
+    /// Of an interface its name (82) and description (83). Of each direction of it (61), since
+    /// metering began: octets and packets seen (85, 86), records made (163), packets and octets
+    /// in no record (164, 165), and records, packets and octets that this collector was not sent
+    /// (166, 167, 168), which the exporter adds. Octets are those of layer 3. The packets still
+    /// in the cache are in none of them but 85 and 86. Under sampling 86 and 164 count the packets
+    /// that were not selected too, 85 and 165 do not have their octets: nothing reads their sizes.
     pub fn describe(&mut self, interfaces: Vec<InterfaceOptions>) {
         let had_none = self.source.options.has_no_interfaces();
         self.source.options.describe(interfaces);
-        if had_none {
+        if had_none && !self.source.options.has_no_interfaces() {
             // The templates of this data were not sent yet.
             self.links.iter_mut().for_each(Link::begin_anew);
         }
@@ -162,7 +176,7 @@ impl Exporter {
 
     /// Takes records at the time `now`. Full messages are sent; the last one stays open for more.
     pub fn export(&mut self, records: &[FlowRecord], now: UnixMillis) {
-        self.source.advance(now);
+        self.advance(now);
         for record in records {
             let index = self.source.layouts.of(record);
             for link in &mut self.links {
@@ -177,7 +191,7 @@ impl Exporter {
     /// Sends the messages that are begun. Templates and options data go out too when it is time
     /// for them, although there was no record.
     pub fn flush(&mut self, now: UnixMillis) {
-        self.source.advance(now);
+        self.advance(now);
         for link in &mut self.links {
             link.flush(&self.source);
         }
@@ -185,9 +199,21 @@ impl Exporter {
 
     /// Sends the messages that are begun and then, as the last word, all options data once more.
     pub fn finish(&mut self, now: UnixMillis) {
-        self.source.advance(now);
+        self.advance(now);
         for link in &mut self.links {
             link.finish(&self.source);
+        }
+    }
+
+    /// Tells the observation points of this interface, which is there no more, apart no more: what
+    /// was not sent of them joins what is not told apart.
+    pub fn forget(&mut self, interface: u32) {
+        self.links.iter_mut().for_each(|link| link.forget_interface(interface));
+    }
+
+    fn advance(&mut self, now: UnixMillis) {
+        if self.source.advance(now) {
+            self.links.iter_mut().for_each(Link::begin_anew_at_another_time);
         }
     }
 

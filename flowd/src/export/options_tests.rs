@@ -169,6 +169,84 @@ fn an_exporter_with_nothing_to_tell_keeps_silent() {
 }
 
 #[test]
+fn being_told_of_no_interface_again_and_again_sends_nothing() {
+    let collector = Collector::new();
+    let config = ExporterConfig {
+        sampling: Some(Sampling { interval: NonZeroU32::new(10).unwrap() }),
+        ..collector.config()
+    };
+    let mut exporter = Exporter::new(&config).unwrap();
+    for second in 0..29 {
+        exporter.describe(Vec::new());
+        exporter.flush(at(second));
+    }
+    assert_eq!(collector.messages().len(), 1, "the first tells of sampling");
+    exporter.describe(vec![interface(1)]);
+    exporter.flush(at(29));
+    assert_eq!(names(&collector.messages()).len(), 1);
+}
+
+#[test]
+fn a_clock_that_is_set_back_begins_anew() {
+    let collector = Collector::new();
+    let mut exporter = Exporter::new(&collector.config()).unwrap();
+    exporter.describe(vec![interface(1)]);
+    let mut told_at = |second| {
+        exporter.export(&[plain()], at(second));
+        exporter.flush(at(second));
+        let messages = collector.messages();
+        let [message] = &messages[..] else { panic!("one message: {messages:?}") };
+        (i64::from(message.header.unix_seconds) - NOW.0 / 1_000, names(&messages).len())
+    };
+    assert_eq!(told_at(0), (0, 1));
+    assert_eq!(told_at(-2), (0, 0), "a small step is passed over");
+    assert_eq!(told_at(-100), (-100, 1), "the new time, with all templates and options data");
+    assert_eq!(told_at(-99), (-99, 0));
+    assert_eq!(told_at(-70), (-70, 1), "30 s later by the new time");
+}
+
+#[test]
+fn a_pause_ends_when_the_clock_is_set_back() {
+    // No datagram is so large: each one is refused by the system, and a pause begins.
+    let collector = Collector::new();
+    let config = ExporterConfig { message_size_max: 70_000, ..collector.config() };
+    let mut exporter = Exporter::new(&config).unwrap();
+    exporter.export(&vec![plain(); 2_400], at(0));
+    exporter.flush(at(0));
+    assert!(exporter.statistics()[0].not_sent.contains_key("sendFailed"));
+    exporter.export(&[plain()], at(0));
+    exporter.flush(at(0));
+    assert!(exporter.statistics()[0].not_sent.contains_key("paused"));
+    assert_eq!(exporter.statistics()[0].exported.records, 0);
+    exporter.export(&[plain()], at(-1_000));
+    exporter.flush(at(-1_000));
+    assert_eq!(exporter.statistics()[0].exported.records, 1);
+}
+
+#[test]
+fn what_was_not_sent_of_a_forgotten_interface_is_told_with_all_such() {
+    let address = own_address(20_553);
+    let config = ExporterConfig::new(vec![address], at(-60));
+    let mut exporter = Exporter::new(&config).unwrap();
+    for number in 1..=50 {
+        exporter.export(&[seen_at(number, Direction::INGRESS)], NOW);
+        exporter.flush(NOW);
+        exporter.forget(number);
+    }
+    exporter.export(&[seen_at(51, Direction::EGRESS)], NOW);
+    // It is in the open message while its interface is forgotten.
+    exporter.forget(51);
+    exporter.export(&[seen_at(52, Direction::EGRESS)], NOW);
+    exporter.flush(NOW);
+    let statistics = exporter.statistics().remove(0);
+    assert_eq!(statistics.not_sent["refused"].records, 52);
+    let totals = |records| Totals { records, packets: 10 * records, octets: 1_000 * records };
+    let here = NotSentAt { interface: Some(52), flow_direction: Some(1), totals: totals(1) };
+    let beyond = NotSentAt { interface: None, flow_direction: None, totals: totals(51) };
+    assert_eq!(statistics.not_sent_at, [here, beyond]);
+}
+
+#[test]
 fn ledgers_tell_what_this_collector_was_not_sent() {
     let address = own_address(20_551);
     let collector = listen(address);
@@ -338,7 +416,8 @@ proptest! {
     ) {
         let address = own_address(20_552);
         let mut collector = Some(listen(address));
-        let config = ExporterConfig { message_size_max: 300, ..ExporterConfig::new(vec![address], at(-60)) };
+        let config = ExporterConfig::new(vec![address], at(-60));
+        let config = ExporterConfig { message_size_max: 300, ..config };
         let mut exporter = Exporter::new(&config).unwrap();
         exporter.describe((1..4).map(interface).collect());
         let mut given = 0;

@@ -11,6 +11,7 @@ use crate::wire::v9::{Header, MessageEncoder};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Octets of a FlowSet's header and of the padding before it, at most.
 pub(super) const SET_OVERHEAD: usize = 8;
@@ -20,6 +21,8 @@ const PAUSE_MILLIS_MAX: i64 = 30_000;
 /// Messages of options data that are sent together when there is nothing else to send: a default
 /// receive buffer takes them.
 const OPTIONS_MESSAGES_AT_ONCE: u32 = 32;
+/// At the end, when all of it is sent, the pause after so many: time for a collector to read them.
+const OPTIONS_PAUSE: Duration = Duration::from_millis(2);
 /// Options data that goes with the traffic takes no more than this part of it: where a round is
 /// long, the next one begins only after as many times its messages, or with the time.
 const OPTIONS_SHARE: usize = 8;
@@ -138,10 +141,16 @@ impl Link {
             self.refresh(source);
         }
         self.round = Some(Round::Names(None));
+        let mut count = 0;
         // Each message tells of some interface, or the round is over.
         while self.round.is_some() {
+            if count == OPTIONS_MESSAGES_AT_ONCE {
+                std::thread::sleep(OPTIONS_PAUSE);
+                count = 0;
+            }
             self.put_options(source, self.message_size_max);
             self.send(source);
+            count = count.saturating_add(1);
         }
         self.note_refusal();
     }
@@ -338,6 +347,22 @@ impl Link {
     pub(super) const fn begin_anew(&mut self) {
         self.forget();
         self.last_tried = None;
+    }
+
+    /// The wall clock was set back: what was to happen at a time of before would wait for it to
+    /// come by again.
+    pub(super) const fn begin_anew_at_another_time(&mut self) {
+        self.begin_anew();
+        self.pause = None;
+    }
+
+    /// Tells the points of this interface apart no more.
+    pub(super) fn forget_interface(&mut self, interface: u32) {
+        self.books.forget_interface(interface);
+        self.open.forget_interface(interface);
+        if let Some(last) = &mut self.last {
+            last.forget_interface(interface);
+        }
     }
 
     /// Whoever listens next knows nothing: templates and options data go before the next record.

@@ -1,10 +1,10 @@
 //! Books: what became of every packet.
 
-use crate::model::{FlowEndReason, PointTotals, Totals, Volume};
-use flowd_common::{DropReason, ObservationPoint};
+use crate::model::{FlowEndReason, Volume};
+use flowd_common::DropReason;
 
 /// What became of every packet: `packets_seen = accounted.packets + refused`, and
-/// `accounted = recorded + in the cache`, in all and at each observation point.
+/// `accounted = recorded + in the cache`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Books {
     /// Packets that were offered.
@@ -13,8 +13,6 @@ pub struct Books {
     pub accounted: Volume,
     /// What the records hold.
     pub recorded: Volume,
-    /// The records and what they hold, by where their flows were seen.
-    pub recorded_at: PointTotals,
     /// Later fragments that took the ports of their first one.
     pub fragments_stitched: u64,
     /// Later fragments whose first one was not seen: they are flows without ports.
@@ -38,7 +36,6 @@ impl Default for Books {
             packets_seen: 0,
             accounted: Volume::default(),
             recorded: Volume::default(),
-            recorded_at: PointTotals::default(),
             fragments_stitched: 0,
             fragments_unstitched: 0,
             refused: [0; DropReason::COUNT],
@@ -91,17 +88,11 @@ impl Books {
         }
     }
 
-    pub(super) fn count_record(
-        &mut self,
-        reason: FlowEndReason,
-        point: ObservationPoint,
-        volume: Volume,
-    ) {
+    pub(super) fn count_record(&mut self, reason: FlowEndReason, volume: Volume) {
         let index = END_REASONS.iter().position(|&known| known == reason);
         if let Some(count) = index.and_then(|index| self.records.get_mut(index)) {
             *count += 1;
         }
         self.recorded.add(volume);
-        self.recorded_at.add(point, Totals::of_one(volume));
     }
 }

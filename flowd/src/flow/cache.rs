@@ -260,7 +260,7 @@ impl FlowCache {
         if let Ok(entry) = self.indexes.find_entry(hash, |&other| other == index) {
             entry.remove();
         }
-        sink.books.count_record(reason, flow.key.point(), flow.volume());
+        sink.books.count_record(reason, flow.volume());
         sink.records.push(flow_record(&flow.key, &flow.counters, &flow.first, reason));
         self.free.push(index);
     }

@@ -87,9 +87,6 @@ fn assert_balanced(meter: &Meter, point: ObservationPoint) {
     let cached_here = meter.cached_at().of(point);
     assert_eq!(cached_here.volume(), cached);
     assert_eq!(cached_here.records, meter.flow_count() as u64);
-    let recorded_here = books.recorded_at.of(point);
-    assert_eq!(recorded_here.volume(), books.recorded);
-    assert_eq!(recorded_here.records, books.records_total());
 }
 
 proptest! {
@@ -244,5 +241,4 @@ fn records_say_by_which_interface_a_flow_came_or_went() {
     assert_eq!(of(&records[0]), ([true; 3], [3, 0, 0]));
     assert_eq!(of(&records[1]), ([true; 3], [0, 3, 1]));
     assert_eq!(of(&records[2]), ([false; 3], [0; 3]));
-    assert_eq!(meter.books().recorded_at.of(EGRESS).records, 1);
 }

@@ -4,6 +4,7 @@
 //! its entry is gone, stays without ports.
 
 use flowd_common::ObservationPoint;
+use flowd_common::limits::FRAGMENT_TIMEOUT_NANOS;
 use flowd_common::packet::{Addresses, Fragment, Packet, Transport};
 use hashbrown::{DefaultHashBuilder, HashTable};
 use std::collections::VecDeque;
@@ -11,10 +12,6 @@ use std::hash::BuildHasher;
 
 /// Fragmented packets remembered at a time; the oldest makes room.
 pub(super) const FRAGMENT_COUNT_MAX: usize = 65_536;
-
-/// How long a first fragment is remembered. Linux gives up reassembly after 30 s; much longer,
-/// and a busy pair of hosts has come round to the same identification (RFC 4963).
-pub(super) const FRAGMENT_TIMEOUT_NANOS: i64 = 30_000_000_000;
 
 /// What all fragments of a packet share (RFC 791 section 3.2; RFC 8200 section 4.5, where the
 /// protocol is the fragment header's).

@@ -138,7 +138,7 @@ impl Meter {
     /// assert_eq!(meter.cached_at().of(point).packets, 10);
     /// meter.finish(&mut records);
     /// assert_eq!((records[0].ingress_interface, records[0].egress_interface), (0, 2));
-    /// assert_eq!(meter.books().recorded_at.of(point).octets, 280);
+    /// assert_eq!(meter.books().recorded.octets, 280);
     /// ```
     pub fn account(&mut self, delta: &FlowDelta, out: &mut Vec<FlowRecord>) {
         let FlowDelta { key, counters, first } = delta;

@@ -1,10 +1,11 @@
 //! flow: the Metering Process. In: captured packets, or deltas that the kernel counted. Out: flow
-//! records, in the order in which their flows end. Never: files, sockets, or a clock of its own: time is what packets say.
+//! records, in the order in which their flows end. Never: files, sockets, or a clock of its own:
+//! time is what packets say.
 //!
 //! ```text
-//! CapturedPacket --[packet parser]--> Packet --[fragments]--> FlowKey + counters --[cache]--> FlowRecord
-//!                      refused, by reason                         ^                by end reason
-//!                                                    FlowDelta ---'
+//! CapturedPacket --[parser]--> Packet --[fragments]--> FlowKey + counters --[cache]--> FlowRecord
+//!                   refused, by reason                     ^                by end reason
+//!                                             FlowDelta ---'
 //! ```
 //!
 //! The law: packets seen = accounted + refused, and what was accounted = what the records hold

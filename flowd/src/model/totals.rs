@@ -113,6 +113,18 @@ impl PointTotals {
         }
     }
 
+    /// Adds to the totals of all points that are not told apart.
+    pub const fn add_beyond(&mut self, more: Totals) {
+        self.beyond.add(more);
+    }
+
+    /// Lays the totals of a point that is there no more to those that are not told apart.
+    pub fn lay_beyond(&mut self, point: ObservationPoint) {
+        if let Some(sum) = self.points.remove(&point) {
+            self.beyond.add(sum);
+        }
+    }
+
     /// The totals of a point; nothing if it has none of its own.
     #[must_use]
     pub fn of(&self, point: ObservationPoint) -> Totals {
@@ -124,7 +136,7 @@ impl PointTotals {
         self.points.iter().map(|(&point, &totals)| (point, totals))
     }
 
-    /// The totals of all points beyond the limit.
+    /// The totals of all points beyond the limit, and of those laid there.
     #[must_use]
     pub const fn beyond(&self) -> Totals {
         self.beyond
@@ -149,5 +161,18 @@ mod tests {
         assert_eq!(totals.of(ObservationPoint::new(7, Direction::EGRESS)).records, 2);
         assert_eq!(totals.of(ObservationPoint::new(7, Direction::INGRESS)), Totals::default());
         assert_eq!(totals.beyond(), Totals { records: 3, packets: 6, octets: 240 });
+    }
+
+    #[test]
+    fn a_point_laid_beyond_makes_room_and_its_sums_stay() {
+        let mut totals = PointTotals::default();
+        let one = Totals::of_one(Volume { packets: 2, octets: 80 });
+        let point = ObservationPoint::new(7, Direction::EGRESS);
+        totals.add(point, one);
+        totals.lay_beyond(point);
+        totals.lay_beyond(point);
+        assert_eq!((totals.iter().count(), totals.beyond()), (0, one));
+        totals.add_beyond(one);
+        assert_eq!(totals.beyond(), Totals { records: 2, packets: 4, octets: 160 });
     }
 }

@@ -19,6 +19,10 @@ const SNAPSHOT_SIZE: i32 = 256;
 /// Octets that the kernel keeps for a handle: some 40,000 packets.
 const BUFFER_SIZE: i32 = 16 << 20;
 
+/// Packets read at most of what is detached: more than the kernel keeps for a handle, so that an
+/// interface on which they never end does not hold up the end.
+const LAST_PACKET_COUNT_MAX: usize = 1 << 18;
+
 /// Why an interface cannot be captured.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -36,7 +40,7 @@ pub enum LiveError {
         name: String,
     },
     /// What libpcap said.
-    #[error("libpcap cannot capture on {name}: {reason}")]
+    #[error("libpcap cannot capture on {name} ({reason}); leave it out, or use --hook tc")]
     Refused {
         /// Which interface.
         name: String,
@@ -153,7 +157,8 @@ impl LiveHandle {
         self.point
     }
 
-    /// Hands on what was captured, up to the first packet that came at `until_nanos` or later.
+    /// Hands on what was captured, up to the first packet that came at `until_nanos` or later; of
+    /// an interface that was detached all, as there is no next time.
     ///
     /// # Errors
     /// If capturing was interrupted, as by the interface going down; it goes on when that is
@@ -164,6 +169,7 @@ impl LiveHandle {
         observe: &mut dyn FnMut(&CapturedPacket<'_>),
     ) -> Result<(), String> {
         let mut trouble = None;
+        let mut count: usize = 0;
         loop {
             let packet = match self.capture.next_packet() {
                 Ok(packet) => packet,
@@ -185,7 +191,13 @@ impl LiveHandle {
                 wire_size: packet.header.len,
                 data: packet.data,
             });
-            if time_nanos >= until_nanos {
+            count = count.saturating_add(1);
+            let is_end = if self.is_leaving {
+                count >= LAST_PACKET_COUNT_MAX
+            } else {
+                time_nanos >= until_nanos
+            };
+            if is_end {
                 break;
             }
         }
@@ -326,6 +338,23 @@ mod tests {
             handle.read(0, &mut |_| count += 1).unwrap();
             assert_eq!(count, 1, "one packet is later than 1970, and the last");
             handle.read(FAR_NANOS, &mut |_| count += 1).unwrap();
+            assert_eq!(count, 3);
+        });
+    }
+
+    #[test]
+    fn what_is_detached_is_read_to_its_end() {
+        in_namespace(|ip| {
+            ip("link set lo up");
+            let mut live = LiveCapture::new();
+            live.attach(&link("lo")).unwrap();
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            for _ in 0..3 {
+                socket.send_to(&[0; 10], socket.local_addr().unwrap()).unwrap();
+            }
+            live.detach(link("lo").index);
+            let mut count = 0;
+            live.handles().next().unwrap().read(0, &mut |_| count += 1).unwrap();
             assert_eq!(count, 3);
         });
     }

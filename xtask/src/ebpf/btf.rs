@@ -6,7 +6,6 @@
 //!   union's members must lie at its beginning (`btf_struct_check_meta`).
 //! - A parameter that is a pattern has no name; parameters of functions must have one
 //!   (`btf_func_check`).
-//!
 //! - Of one instruction, two lines of source may be named; it must be one, and the next one's place
 //!   must be greater (`check_btf_line`).
 //!

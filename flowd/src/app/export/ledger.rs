@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ledger {
-    /// Packets that came by, and the octets of layer 3 of those that are IP.
+    /// Packets that came by, and the octets of layer 3 of those that are IP; where packets are
+    /// sampled, only of those that were selected: of the others the size is not read.
     pub seen: Volume,
     /// The records made of them.
     pub recorded: Totals,

@@ -77,14 +77,16 @@ pub enum Notice {
     Detached(String),
     /// Something does not work, in words; the rest goes on.
     Trouble(String),
+    /// It has ended, with these books, whatever ended it.
+    Ended(Box<ExporterStatus>),
 }
 
-/// Exports until SIGTERM or SIGINT; returns the books at the end.
+/// Exports until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// If an interface that was named is not there or cannot be attached, if none of those selected
 /// can, or if the kernel cannot be asked any more.
-pub fn run(plan: &Plan, notify: &mut dyn FnMut(&Notice)) -> Result<ExporterStatus> {
+pub fn run(plan: &Plan, notify: &mut dyn FnMut(&Notice)) -> Result<()> {
     let stop = shutdown::on_signal()?;
     let monitor = LinkMonitor::new()?;
     plan.selection.check(&monitor.links().collect::<Vec<_>>())?;
@@ -109,7 +111,8 @@ pub fn run(plan: &Plan, notify: &mut dyn FnMut(&Notice)) -> Result<ExporterStatu
     while outcome.is_ok() && !stop.is_raised() {
         outcome = session.round(notify);
     }
-    // Whatever ended it, what was metered is sent.
-    let end = session.finish();
-    outcome.and(end)
+    // Whatever ended it, what was metered is sent, and the books are told.
+    let (end, finished) = session.finish();
+    notify(&Notice::Ended(Box::new(end)));
+    outcome.and(finished)
 }

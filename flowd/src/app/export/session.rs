@@ -10,7 +10,7 @@ use crate::export::{Exporter, InterfaceOptions, PointLedger};
 use crate::flow::Meter;
 use crate::model::{FlowRecord, PointTotals};
 use crate::probe::{Link, LinkError, LinkEvent, LinkMonitor};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use flowd_common::{Direction, ObservationPoint};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +32,13 @@ struct Interface {
     claim: Option<Claim>,
 }
 
+/// As what an interface was when it was tried: its name, and whether it was up.
+type Tried = (String, bool);
+
+fn tried(link: &Link) -> Tried {
+    (link.name.clone(), link.is_up)
+}
+
 /// One run.
 pub(super) struct Session {
     selection: Selection,
@@ -39,9 +46,8 @@ pub(super) struct Session {
     source: Source,
     monitor: LinkMonitor,
     interfaces: BTreeMap<u32, Interface>,
-    /// Interfaces that could not be attached, by the name under which it was tried: under the same
-    /// it is not tried again.
-    failed: BTreeMap<u32, String>,
+    /// Interfaces that could not be attached: not tried again while they are as they were.
+    failed: BTreeMap<u32, Tried>,
     meter: Meter,
     exporter: Exporter,
     ledgers: Ledgers,
@@ -98,7 +104,9 @@ impl Session {
                 continue;
             }
             match self.attach(link) {
-                Ok(_) => {}
+                Ok(Some(_)) => {}
+                Ok(None) if is_named => bail!("{} has another name now; start again", link.name),
+                Ok(None) => {}
                 Err(error) if is_named => return Err(error),
                 Err(error) => troubles.push(error),
             }
@@ -144,7 +152,9 @@ impl Session {
     }
 
     /// Detaches, ends all flows and sends what is left.
-    pub(super) fn finish(mut self) -> Result<ExporterStatus> {
+    ///
+    /// The books at the end are there also if the kernel could not be asked for the last of it.
+    pub(super) fn finish(mut self) -> (ExporterStatus, Result<()>) {
         for &index in self.interfaces.keys() {
             self.source.detach(index);
         }
@@ -155,10 +165,9 @@ impl Session {
         self.write_up();
         self.exporter.finish(clock::now());
         self.write_up();
-        drained?;
         drop(self.socket.take());
-        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(status.clone())
+        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (status, drained)
     }
 
     /// Nothing passes an interface that is down, and libpcap cannot capture on it: it is attached
@@ -167,26 +176,29 @@ impl Session {
         self.source.needs_up() && !link.is_up
     }
 
-    fn attach(&mut self, link: &Link) -> Result<Hooks> {
+    /// Attaches to an interface as it is now, which may not be what was told of it. None if it is
+    /// not wanted any more.
+    fn attach(&mut self, told: &Link) -> Result<Option<Notice>> {
+        let index = told.index;
         // The mark is set before it can fail, and taken back when it did not.
-        self.failed.insert(link.index, link.name.clone());
-        let claim = Claim::new(link.index, &link.name)?;
-        let now = self.monitor.look(link.index).with_context(|| link.name.clone())?;
-        let hooks = self.source.attach(link)?;
-        self.failed.remove(&link.index);
-        for (direction, counters) in
-            [(Direction::INGRESS, now.received), (Direction::EGRESS, now.sent)]
-        {
-            self.ledgers.before_attach(ObservationPoint::new(link.index, direction), counters);
+        self.failed.insert(index, tried(told));
+        let link = self.monitor.look(index).with_context(|| told.name.clone())?;
+        if !self.selection.wants(&link) {
+            self.failed.remove(&index);
+            return Ok(None);
         }
-        let interface = Interface {
-            name: link.name.clone(),
-            description: link.description.clone(),
-            hooks: hooks.clone(),
-            claim: Some(claim),
-        };
-        self.interfaces.insert(link.index, interface);
-        Ok(hooks)
+        self.failed.insert(index, tried(&link));
+        let claim = Claim::new(index, &link.name)?;
+        let hooks = self.source.attach(&link)?;
+        self.failed.remove(&index);
+        let Link { name, description, received, sent, .. } = link;
+        for (direction, counters) in [(Direction::INGRESS, received), (Direction::EGRESS, sent)] {
+            self.ledgers.before_attach(ObservationPoint::new(index, direction), counters);
+        }
+        let attached = Notice::Attached(name.clone(), hooks.clone());
+        let interface = Interface { name, description, hooks, claim: Some(claim) };
+        self.interfaces.insert(index, interface);
+        Ok(Some(attached))
     }
 
     fn is_attached(&self, index: u32) -> bool {
@@ -213,12 +225,15 @@ impl Session {
             }
             return;
         }
-        let is_tried = self.failed.get(&link.index) == Some(&link.name);
+        let is_tried = self.failed.get(&link.index) == Some(&tried(link));
+        if !is_tried {
+            self.failed.remove(&link.index);
+        }
         if !self.selection.wants(link) || is_tried || self.is_to_wait(link) {
             return;
         }
         match self.attach(link) {
-            Ok(hooks) => notify(&Notice::Attached(link.name.clone(), hooks)),
+            Ok(attached) => attached.iter().for_each(notify),
             // It may have gone again meanwhile, as what is made for a container goes there.
             Err(_) if matches!(self.monitor.look(link.index), Err(LinkError::Gone { .. })) => {}
             Err(error) => notify(&Notice::Trouble(format!("{error:#}"))),
@@ -264,6 +279,7 @@ impl Session {
         for index in gone {
             if self.ledgers.lay_aside(index, &cached) {
                 self.interfaces.remove(&index);
+                self.exporter.forget(index);
             }
         }
         let interfaces: Vec<InterfaceStatus> =

@@ -41,8 +41,7 @@ impl Source {
                 return Ok(Self::Live { capture, throttle: Throttle::new(WARN_INTERVAL) });
             }
         };
-        let datapath = Datapath::load(config)
-            .context("the kernel programs cannot be used (--hook pcap does without them)")?;
+        let datapath = Datapath::load(config)?;
         Ok(Self::Kernel { datapath: Box::new(datapath), hook })
     }
 

@@ -17,11 +17,19 @@ Patterns of --exclude match the whole name: * stands for any letters, ? for one.
 Rights: root, or the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; --hook pcap needs
 CAP_NET_RAW alone.
 
-Every packet is accounted for: seen = exported + in the cache + not sent + unaccounted + not
-selected + not IP, in each direction of each interface; --status shows it, and it is exported
-as options data. The export's own datagrams are traffic like any other: they are metered where
-they leave by a metered interface. With --hook pcap a packet that the kernel or the device is
-still to cut into segments counts as one, and loopback is metered in one direction.
+Every packet is accounted for: seen = recorded + in the cache + unaccounted + not selected +
+refused, in each direction of each interface; and to each collector recorded = exported + not
+sent. --status shows all of it. Options data tells collectors, for each interface and direction
+since the start: octets and packets seen (85, 86), records made (163), packets and octets in no
+record (164, 165), records, packets and octets not sent (166, 167, 168).
+
+With --sampling, the octets seen are those of the selected packets only, in --status and in
+element 85; the packets seen are all. The interval is exported too (34, 35).
+
+The export's own datagrams are traffic like any other: they are metered where they leave by a
+metered interface. With --hook pcap a packet that the kernel or the device is still to cut into
+segments counts as one, and loopback is metered in one direction. With XDP a VLAN tag that the
+device takes off is not seen: such records have no vlanId (58).
 
 SIGTERM or SIGINT ends it cleanly: all flows are ended and sent.";
 
@@ -78,6 +86,8 @@ pub(in crate::cli) struct Export {
     )]
     pub(in crate::cli) kernel_flows: u32,
     /// Show the running exporters: interfaces, ledgers, collectors. Exit status 1 if none runs.
+    ///
+    /// Where packets are sampled, the octets seen are those of the selected packets only.
     #[arg(
         long,
         conflicts_with_all = ["interface", "all", "collector"]

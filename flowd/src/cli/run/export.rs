@@ -17,8 +17,7 @@ pub(in crate::cli) fn export(arguments: &Export) -> Result<Outcome> {
         return print_status(&directory, arguments.output);
     }
     let plan = plan(arguments, directory)?;
-    let end = app::export::run(&plan, &mut |notice| tell(&plan, notice))?;
-    tell_end(&end);
+    app::export::run(&plan, &mut |notice| tell(&plan, notice))?;
     Ok(Outcome::Done)
 }
 
@@ -119,6 +118,7 @@ fn tell(plan: &Plan, notice: &Notice) {
         }
         Notice::Detached(name) => say(format_args!("{name} is metered no more")),
         Notice::Trouble(words) => say(format_args!("warning: {words}")),
+        Notice::Ended(end) => tell_end(end),
     }
 }
 
