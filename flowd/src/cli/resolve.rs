@@ -15,15 +15,28 @@ fn udp_host(url: &str) -> Result<&str> {
 }
 
 /// Where a collector is.
-pub(super) fn collector(url: &str) -> Result<SocketAddr> {
+fn collector(url: &str) -> Result<SocketAddr> {
     let host = udp_host(url)?;
-    if host.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
-        bail!("`{url}` names no port; write udp://HOST:PORT");
+    let port = host.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+    if !matches!(port, Some(Ok(1..))) {
+        bail!("`{url}` names no port of 1 to 65535; write udp://HOST:PORT");
     }
     let mut addresses = host
         .to_socket_addrs()
         .with_context(|| format!("`{url}` cannot be resolved; write udp://HOST:PORT"))?;
     addresses.next().with_context(|| format!("`{url}`: the host has no address"))
+}
+
+/// Where collectors are, each of them once.
+pub(super) fn collectors(urls: &[String]) -> Result<Vec<SocketAddr>> {
+    let mut collectors = Vec::new();
+    for url in urls {
+        let address = collector(url)?;
+        if !collectors.contains(&address) {
+            collectors.push(address);
+        }
+    }
+    Ok(collectors)
 }
 
 /// Where to listen.
@@ -58,6 +71,12 @@ mod tests {
     #[test]
     fn urls_are_udp_with_host_and_port() {
         assert_eq!(collector("udp://127.0.0.1:2055").unwrap().port(), 2055);
+        let urls = ["udp://127.0.0.1:2055", "udp://127.0.0.1:9995", "udp://127.0.0.1:2055"];
+        assert_eq!(collectors(&urls.map(str::to_owned)).unwrap().len(), 2);
+        for port in ["0", "65536", "x", ""] {
+            let words = collector(&format!("udp://127.0.0.1:{port}")).unwrap_err().to_string();
+            assert!(words.contains("1 to 65535"), "{words}");
+        }
         assert_eq!(listen("udp://[::]:2055").unwrap().port(), 2055);
         for wrong in ["127.0.0.1:2055", "tcp://127.0.0.1:2055", "udp://127.0.0.1"] {
             assert!(collector(wrong).is_err(), "{wrong}");

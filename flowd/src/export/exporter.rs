@@ -37,6 +37,8 @@ pub struct ExporterConfig {
     pub sampling: Option<Sampling>,
     /// How fast.
     pub pace: Pace,
+    /// A collector to which there is no way yet is tried again, and is no error.
+    pub is_patient: bool,
     /// When it is raised, sending waits for no collector any more.
     pub stop: Arc<Flag>,
 }
@@ -54,6 +56,7 @@ impl ExporterConfig {
             template_refresh_millis: 30_000,
             sampling: None,
             pace: Pace::AsMade,
+            is_patient: false,
             stop: Arc::default(),
         }
     }

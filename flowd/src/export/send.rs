@@ -32,6 +32,8 @@ const OPTIONS_SHARE: usize = 8;
 pub(super) struct Link {
     address: SocketAddr,
     socket: UdpSocket,
+    /// There was no way to the collector yet if it is not.
+    is_connected: bool,
     encoder: MessageEncoder,
     message_size_max: usize,
     /// What the open message carries.
@@ -67,10 +69,15 @@ impl Link {
             SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
         };
         let socket = UdpSocket::bind(local).map_err(fail)?;
-        socket.connect(address).map_err(fail)?;
+        let is_connected = match socket.connect(address) {
+            Ok(()) => true,
+            Err(_) if config.is_patient => false,
+            Err(error) => return Err(fail(error)),
+        };
         Ok(Self {
             address,
             socket,
+            is_connected,
             encoder: MessageEncoder::new(config.message_size_max),
             message_size_max: config.message_size_max,
             open: Carried::default(),
@@ -311,6 +318,10 @@ impl Link {
     }
 
     fn transmit(&mut self, header: Header) -> Result<(), NotSent> {
+        if !self.is_connected {
+            self.socket.connect(self.address).map_err(|_| NotSent::Unreachable)?;
+            self.is_connected = true;
+        }
         self.note_refusal();
         let datagram = self.encoder.finish(header);
         let mut sent = self.socket.send(datagram);

@@ -97,6 +97,13 @@ impl LiveCapture {
         }
     }
 
+    /// Detaches from all.
+    pub fn detach_all(&mut self) {
+        for handle in &mut self.handles {
+            handle.is_leaving = true;
+        }
+    }
+
     /// Each direction of each interface.
     pub fn handles(&mut self) -> impl Iterator<Item = &mut LiveHandle> {
         self.handles.iter_mut()

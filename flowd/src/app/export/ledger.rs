@@ -141,15 +141,23 @@ pub(super) struct Ledgers {
     /// Those of interfaces that vanished, in one.
     vanished: Point,
     recorded: Totals,
+    /// Packets that there was no room for, since somebody asked last.
+    unaccounted: u64,
 }
 
 impl Ledgers {
     /// Adds what was counted where packets pass. What no interface has is with those that vanished.
     pub(super) fn add(&mut self, point: ObservationPoint, increment: &LedgerEntry) {
+        self.unaccounted += increment.unaccounted_packets;
         if point.direction == Direction::NONE {
             return self.vanished.entry.add(increment);
         }
         self.points.entry(point).or_default().entry.add(increment);
+    }
+
+    /// Packets that there was no room for since the last call.
+    pub(super) const fn take_unaccounted(&mut self) -> u64 {
+        std::mem::replace(&mut self.unaccounted, 0)
     }
 
     /// Adds records that are handed to the exporter.

@@ -103,10 +103,11 @@ pub fn run(plan: &Plan, notify: &mut dyn FnMut(&Notice)) -> Result<()> {
         source_id: ObservationDomainId(plan.source_id),
         sampling: (interval.get() > 1).then_some(Sampling { interval }),
         stop: Arc::clone(&stop),
+        is_patient: true,
         ..ExporterConfig::new(plan.collectors.clone(), clock::boot())
     })?;
     let mut session = Session::new(plan, monitor, source, exporter);
-    session.begin(notify)?;
+    session.begin(notify, &stop)?;
     let mut outcome = Ok(());
     while outcome.is_ok() && !stop.is_raised() {
         outcome = session.round(notify);

@@ -10,18 +10,22 @@ use crate::export::{Exporter, InterfaceOptions, PointLedger};
 use crate::flow::Meter;
 use crate::model::{FlowRecord, PointTotals};
 use crate::probe::{Link, LinkError, LinkEvent, LinkMonitor};
+use crate::telemetry::{Flag, Throttle};
 use anyhow::{Context, Result, bail};
 use flowd_common::{Direction, ObservationPoint};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tracing::error;
+use tracing::{error, warn};
 
 /// How often the kernel's tables are drained and the books written up.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// A wall clock that was set back by more than this makes flows end at once: their timeouts
 /// would wait for it to come by again.
 const STEP_BACK_NANOS: i64 = 2_000_000_000;
+
+/// How often packets that there was no room for are told of.
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// An interface that is or was metered.
 struct Interface {
@@ -58,6 +62,8 @@ pub(super) struct Session {
     socket: Option<StatusSocket>,
     runtime_directory: std::path::PathBuf,
     is_unbalanced: bool,
+    /// Warnings of packets that there was no room for.
+    full: Throttle,
 }
 
 impl Session {
@@ -90,16 +96,17 @@ impl Session {
             socket: None,
             runtime_directory: plan.runtime_directory.clone(),
             is_unbalanced: false,
+            full: Throttle::new(WARN_INTERVAL),
         }
     }
 
-    /// Attaches to what is there.
-    pub(super) fn begin(&mut self, notify: &mut dyn FnMut(&Notice)) -> Result<()> {
+    /// Attaches to what is there, until somebody wants to stop: each takes some 15 ms.
+    pub(super) fn begin(&mut self, notify: &mut dyn FnMut(&Notice), stop: &Flag) -> Result<()> {
         let is_named = matches!(self.selection, Selection::Named(_));
         let wanted = self.monitor.links().filter(|link| self.selection.wants(link));
         let wanted: Vec<Link> = wanted.cloned().collect();
         let mut troubles = Vec::new();
-        for link in &wanted {
+        for link in wanted.iter().take_while(|_| !stop.is_raised()) {
             if self.is_to_wait(link) && !is_named {
                 continue;
             }
@@ -155,9 +162,7 @@ impl Session {
     ///
     /// The books at the end are there also if the kernel could not be asked for the last of it.
     pub(super) fn finish(mut self) -> (ExporterStatus, Result<()>) {
-        for &index in self.interfaces.keys() {
-            self.source.detach(index);
-        }
+        self.source.detach_all();
         let drained = self.drain();
         self.meter.finish(&mut self.records);
         self.hand_on();
@@ -253,6 +258,13 @@ impl Session {
             .source
             .drain(&mut self.meter, &mut self.ledgers, &mut self.records)
             .context("read what was counted")?;
+        let unaccounted = self.ledgers.take_unaccounted();
+        if unaccounted > 0
+            && let Some(suppressed) = self.full.pass(Instant::now())
+        {
+            let remedy = self.source.remedy();
+            warn!(packets = unaccounted, suppressed, remedy, "packets are counted, but in no flow");
+        }
         let clock_nanos = self.meter.advance(until_nanos, &mut self.records);
         if clock_nanos.saturating_sub(until_nanos) > STEP_BACK_NANOS {
             self.meter.finish(&mut self.records);

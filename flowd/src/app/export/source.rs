@@ -71,6 +71,22 @@ impl Source {
         }
     }
 
+    /// As [`Source::detach`], from all.
+    pub(super) fn detach_all(&mut self) {
+        match self {
+            Self::Kernel { datapath, .. } => datapath.detach_all(),
+            Self::Live { capture, .. } => capture.detach_all(),
+        }
+    }
+
+    /// What helps where there is no room for packets.
+    pub(super) const fn remedy(&self) -> &'static str {
+        match self {
+            Self::Kernel { .. } => "raise --kernel-flows",
+            Self::Live { .. } => "leave out interfaces, or use --hook tc",
+        }
+    }
+
     /// Waits until it is time to drain.
     pub(super) fn wait(&self, timeout: Duration) -> Result<()> {
         match self {

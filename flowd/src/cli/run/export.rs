@@ -62,10 +62,9 @@ fn plan(arguments: &Export, runtime_directory: PathBuf) -> Result<Plan> {
     } else {
         Selection::Named(names)
     };
-    let collectors = arguments.collector.iter().map(|url| resolve::collector(url));
     Ok(Plan {
         selection,
-        collectors: collectors.collect::<Result<_>>()?,
+        collectors: resolve::collectors(&arguments.collector)?,
         hook,
         meter: MeterConfig {
             active_timeout_millis: millis("--active-timeout", &arguments.active_timeout)?,

@@ -35,9 +35,8 @@ pub(in crate::cli) fn replay(arguments: &Replay) -> Result<Outcome> {
             bail!("where to? write --collector udp://HOST:PORT, --store DIR, or -o json")
         }
         (None, None) => {
-            let collectors = arguments.collector.iter().map(|url| resolve::collector(url));
             let target = Target::Export {
-                collectors: collectors.collect::<Result<_>>()?,
+                collectors: resolve::collectors(&arguments.collector)?,
                 source_id: arguments.source_id,
             };
             app::replay::run(&plan, target)?
