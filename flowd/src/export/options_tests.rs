@@ -450,6 +450,7 @@ proptest! {
         prop_assert_eq!(not_sent, not_sent_at);
         prop_assert_eq!(statistics.exported.records + not_sent.records, given);
         let told: BTreeMap<_, _> = ledgers(&collector.messages()).into_iter().collect();
+        collector.close();
         prop_assert_eq!(told.len(), 6);
         let counters = told.values().map(|counters| Totals {
             records: counters[5],
