@@ -261,7 +261,7 @@ fn ledgers_tell_what_this_collector_was_not_sent() {
         seen_at(2, Direction::EGRESS),
         plain(),
     ];
-    drop(collector);
+    collector.close();
     exporter.export(&records, NOW);
     exporter.flush(NOW);
     let collector = listen(address);
@@ -423,7 +423,10 @@ proptest! {
         let mut given = 0;
         for (second, (listens, count, number)) in (0..).zip(steps) {
             if listens != collector.is_some() {
-                collector = listens.then(|| listen(address));
+                match collector.take() {
+                    Some(collector) => collector.close(),
+                    None => collector = Some(listen(address)),
+                }
             }
             let direction = if count % 2 == 0 { Direction::INGRESS } else { Direction::EGRESS };
             exporter.export(&vec![seen_at(number, direction); count], at(second));
@@ -447,6 +450,7 @@ proptest! {
         prop_assert_eq!(not_sent, not_sent_at);
         prop_assert_eq!(statistics.exported.records + not_sent.records, given);
         let told: BTreeMap<_, _> = ledgers(&collector.messages()).into_iter().collect();
+        collector.close();
         prop_assert_eq!(told.len(), 6);
         let counters = told.values().map(|counters| Totals {
             records: counters[5],

@@ -8,7 +8,7 @@ use crate::model::{
 };
 use crate::wire::v9::{DataSet, Header, Message, OptionsTemplateRecord, Set, TemplateRecord};
 use proptest::prelude::*;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 
 const BOOT: UnixMillis = UnixMillis(1_700_000_000_500);
 pub(super) const NOW: UnixMillis = UnixMillis(1_700_003_600_999);
@@ -52,6 +52,23 @@ impl Collector {
             source_id: ObservationDomainId(42),
             ..ExporterConfig::new(vec![self.0.local_addr().unwrap()], BOOT)
         }
+    }
+
+    /// Ends, and waits until nobody has the address any more: a process that another test starts
+    /// holds all sockets of this one for a moment, until it runs its own program.
+    pub(super) fn close(self) {
+        let SocketAddr::V4(address) = self.0.local_addr().unwrap() else { panic!("IPv4") };
+        drop(self);
+        let ip = u32::from_ne_bytes(address.ip().octets());
+        // The local address is the first of a line.
+        let entry = format!(": {ip:08X}:{:04X} ", address.port());
+        let is_held =
+            || std::fs::read_to_string("/proc/thread-self/net/udp").unwrap().contains(&entry);
+        let mut looks = (0..5_000).take_while(|_| is_held());
+        assert!(!looks.any(|look| {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            look == 4_999
+        }));
     }
 
     fn datagrams(&self) -> Vec<Vec<u8>> {
@@ -311,7 +328,7 @@ fn a_collector_that_comes_back_gets_the_templates_first() {
     };
     send();
     assert_eq!(collector.messages().len(), 1);
-    drop(collector);
+    collector.close();
     send();
     let collector = Collector::on(UdpSocket::bind(address).unwrap());
     send();
