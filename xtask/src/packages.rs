@@ -119,6 +119,7 @@ fn missing(packages: &[Package]) -> impl Iterator<Item = &Package> {
     packages.iter().filter(|package| !Path::new(package.installs).exists())
 }
 
+/// May we do what only root may?
 pub(crate) fn is_root() -> Result<bool> {
     let output = Command::new("id").arg("-u").output().context("run `id -u`")?;
     Ok(output.stdout.trim_ascii() == b"0")

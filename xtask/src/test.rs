@@ -71,7 +71,12 @@ fn clippy() -> Result<()> {
 /// `--all-targets` compiles the benches too, and runs each once.
 fn test() -> Result<()> {
     build()?;
-    cargo(&["test", "--workspace", "--no-fail-fast"])
+    cargo(&["test", "--workspace", "--no-fail-fast"])?;
+    // What tests print is shown of those only that fail.
+    if !packages::is_root()? {
+        println!("not root: tests on live interfaces have skipped; as root: cargo xtask netns");
+    }
+    Ok(())
 }
 
 /// Of the whole-program tests, those on live interfaces, with what they print: also those that
