@@ -319,8 +319,10 @@ impl Link {
 
     fn transmit(&mut self, header: Header) -> Result<(), NotSent> {
         if !self.is_connected {
-            self.socket.connect(self.address).map_err(|_| NotSent::Unreachable)?;
-            self.is_connected = true;
+            self.is_connected = self.socket.connect(self.address).is_ok();
+            if !self.is_connected {
+                return Err(NotSent::Unreachable);
+            }
         }
         self.note_refusal();
         let datagram = self.encoder.finish(header);
