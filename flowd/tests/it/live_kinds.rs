@@ -202,7 +202,7 @@ fn multicast_that_comes_back_from_the_host_itself_is_not_counted_as_received() {
     near.join("near", &far, "far");
     near.ip("route add 239.0.0.0/8 dev near");
     let host = Host::new(&near);
-    let _collector = host.collect();
+    let collector = host.collect();
     let exporter = host.export(&["-i", "near", "--hook", "tc"]);
     let socket = near.udp("0.0.0.0:4000");
     let group = std::net::Ipv4Addr::new(239, 1, 1, 1);
@@ -215,6 +215,7 @@ fn multicast_that_comes_back_from_the_host_itself_is_not_counted_as_received() {
         socket.recv(&mut [0; 200]).unwrap();
     }
     end(exporter);
+    collector.terminate().ok();
     assert_eq!(host.stored("port 4000"), (COUNT, COUNT * 128));
     assert_eq!(host.stored("port 4000 and flowdir egress"), (COUNT, COUNT * 128));
     assert_eq!(host.stored("net 239.0.0.0/8 and not proto igmp and not port 4000").0, 0);
