@@ -45,6 +45,9 @@ pub enum WireError {
     /// Scope or option lengths that are no whole number of field specifiers.
     #[error("template {0} has option lengths that are no multiple of 4")]
     OptionLengths(TemplateId),
+    /// An sFlow address of a type other than none, IPv4 and IPv6.
+    #[error("address type {0} is not known")]
+    AddressType(u32),
     /// More fields than are accepted.
     #[error("template {id} has {count} fields, {max} are accepted")]
     FieldCount {
@@ -68,7 +71,8 @@ impl WireError {
             | Self::SetLength { .. }
             | Self::ReservedTemplateId(_)
             | Self::EmptyRecord(_)
-            | Self::OptionLengths(_) => WireErrorKind::Malformed,
+            | Self::OptionLengths(_)
+            | Self::AddressType(_) => WireErrorKind::Malformed,
         }
     }
 }

@@ -19,6 +19,7 @@
 mod error;
 mod field;
 mod reader;
+pub mod sflow;
 pub mod v9;
 mod writer;
 
