@@ -128,6 +128,11 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// All layouts, of flow and of counter samples.
+pub fn layouts() -> impl Iterator<Item = &'static Layout> {
+    FLOW_LAYOUTS.iter().chain(COUNTER_LAYOUTS)
+}
+
 /// Records of flow samples, by format.
 pub(super) const FLOW_LAYOUTS: &[Layout] = &[
     // Extended MPLS tunnel.

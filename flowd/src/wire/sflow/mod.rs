@@ -22,7 +22,7 @@ pub use flow_data::{
     AsPathSegment, AsPathSegments, Ethernet, FlowData, Gateway, HeaderProtocol, Ip, Mpls, Nat,
     NatPort, RawHeader, Router, Switch, Url, User,
 };
-pub use layout::{Field, Fields, Kind, Layout};
+pub use layout::{Field, Fields, Kind, Layout, layouts};
 pub use sample::{CountersSample, DiscardedPacket, FlowSample, Interface, Sample, SourceId};
 
 use crate::model::time::SysUptime;
@@ -174,7 +174,7 @@ impl<'a> Words<'a> {
 
     /// The numbers.
     pub fn iter(self) -> impl DoubleEndedIterator<Item = u32> + ExactSizeIterator + 'a {
-        let (words, _) = self.0.as_chunks();
+        let (words, _) = self.0.as_chunks::<4>();
         words.iter().map(|&octets| u32::from_be_bytes(octets))
     }
 
