@@ -1,6 +1,7 @@
 //! What was received, decoded and dropped: written by the workers, read by any thread.
 
 use super::exporters::{ExporterBooks, Exporters};
+use super::sflow::{SampleBooks, SampleStatistics};
 use crate::model::Origin;
 use crate::telemetry::{Counter, Drops, Reason};
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,7 @@ pub struct Books {
     pub(super) set_drops: Drops<CollectDrop>,
     pub(super) templates: Counter,
     pub(super) template_drops: Drops<CollectDrop>,
+    pub(super) samples: SampleBooks,
     exporters: Mutex<Exporters>,
 }
 
@@ -108,6 +110,7 @@ impl Books {
             set_drops,
             templates: self.templates.value(),
             template_drops: by_name(&self.template_drops),
+            samples: self.samples.statistics(),
             exporters_over_limit,
             exporters,
             other_exporters,
@@ -153,6 +156,8 @@ pub struct Statistics {
     pub templates: u64,
     /// Template records that were refused, by reason.
     pub template_drops: BTreeMap<String, u64>,
+    /// sFlow samples.
+    pub samples: SampleStatistics,
     /// Times that an exporter lost its row below to a new one, because there are too many.
     pub exporters_over_limit: u64,
     /// Each exporter and domain.
@@ -190,4 +195,7 @@ pub struct ExporterStatistics {
     pub restarts: u64,
     /// Data sets of it that were dropped, by reason.
     pub set_drops: BTreeMap<String, u64>,
+    /// Its sFlow samples.
+    #[serde(default)]
+    pub samples: SampleStatistics,
 }

@@ -7,11 +7,14 @@ use super::pending::{Held, Pending, PendingKey, PendingLimits};
 use super::plan::Plan;
 use super::rows::{Output, RecordContext, decode_records};
 use super::session::{Session, SessionKey, Sessions};
+use super::sflow::SflowDecoder;
 use super::template_cache::{Announcement, Template, TemplateLimits, TemplateStore};
 use crate::model::time::UnixMillis;
-use crate::model::{Column, ColumnSet, FlowBatch, Origin, Protocol, RecordType};
+use crate::model::{
+    Column, ColumnSet, FlowBatch, ObservationDomainId, Origin, Protocol, RecordType,
+};
 use crate::wire::v9::{DataSet, Header, Message, Set};
-use crate::wire::{TemplateId, WireError, WireErrorKind, v9};
+use crate::wire::{TemplateId, WireError, WireErrorKind, sflow, v9};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -84,6 +87,7 @@ impl TemplateStore {
 #[derive(Debug)]
 pub struct Decoder {
     sessions: Sessions,
+    sflow: SflowDecoder,
     core: Core,
 }
 
@@ -105,6 +109,7 @@ impl Decoder {
     pub fn new(config: &DecoderConfig, store: Arc<TemplateStore>, books: Arc<Books>) -> Self {
         Self {
             sessions: Sessions::new(config.session_count_max),
+            sflow: SflowDecoder::new(config.own_columns()),
             core: Core {
                 store,
                 books,
@@ -130,6 +135,8 @@ impl Decoder {
         let mut output = Output { batch, full };
         let outcome = match version(datagram) {
             Some(v9::VERSION) => self.decode_v9(datagram, peer, received, &mut output),
+            // sFlow's version has four octets.
+            Some(0) => self.decode_sflow(datagram, peer, received, &mut output),
             Some(_) => Err(CollectDrop::UnsupportedVersion),
             None => Err(CollectDrop::Malformed),
         };
@@ -150,6 +157,43 @@ impl Decoder {
     ) {
         self.core.retry(now, &mut Output { batch, full });
         self.core.expire(now);
+    }
+
+    fn decode_sflow(
+        &mut self,
+        datagram: &[u8],
+        peer: SocketAddr,
+        received: UnixMillis,
+        output: &mut Output<'_>,
+    ) -> Result<(), CollectDrop> {
+        let datagram = sflow::Datagram::decode(datagram).map_err(drop_reason)?;
+        let agent = SocketAddr::new(datagram.agent.unwrap_or(peer.ip()), peer.port());
+        let key = SessionKey::new(agent, ObservationDomainId(datagram.sub_agent), Protocol::Sflow);
+        let books = &self.core.books;
+        let session = self.sessions.get_or_make(key, received, || {
+            let origin =
+                Origin { address: key.address, domain: key.domain, protocol: key.protocol };
+            let exporter = books.exporter(&origin);
+            (Arc::new(origin), exporter)
+        });
+        if session.books.has_given_way() {
+            session.books = books.exporter(&session.origin);
+        }
+        session.books.heard(books);
+        session.observe(datagram.sequence_number, datagram.uptime);
+        let mut context = RecordContext {
+            origin: &session.origin,
+            clocks: Clocks { export_time: received, sys_uptime: datagram.uptime },
+            sequence_number: datagram.sequence_number,
+            received,
+            record_index: 0,
+        };
+        let counts = self.sflow.decode(&datagram, &mut session.samples, &mut context, output);
+        books.records.add(counts.records);
+        session.books.records.add(counts.records);
+        books.samples.count(&counts);
+        session.books.samples.count(&counts);
+        if counts.is_cut { Err(CollectDrop::Malformed) } else { Ok(()) }
     }
 
     fn decode_v9(

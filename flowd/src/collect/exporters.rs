@@ -1,6 +1,7 @@
 //! The counters of each exporter: as many as there is room for, and the sum of all others.
 
 use super::books::{Books, CollectDrop, ExporterStatistics, by_name};
+use super::sflow::SampleBooks;
 use crate::model::{ObservationDomainId, Origin, Protocol};
 use crate::telemetry::{Counter, Drops, Flag, Reason};
 use std::collections::HashMap;
@@ -25,6 +26,7 @@ pub(super) struct ExporterBooks {
     pub(super) messages_repeated: Counter,
     pub(super) restarts: Counter,
     pub(super) set_drops: Drops<CollectDrop>,
+    pub(super) samples: SampleBooks,
     /// How many datagrams had come from all exporters when this one was heard last.
     heard: Counter,
     /// Its row went to another exporter.
@@ -167,6 +169,7 @@ impl ExporterStatistics {
             messages_repeated: books.messages_repeated.value(),
             restarts: books.restarts.value(),
             set_drops: by_name(&books.set_drops),
+            samples: books.samples.statistics(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A conversation with one exporter: its sequence numbers, and what its records are told by.
 
 use super::exporters::ExporterBooks;
+use super::sflow::SampleSequences;
 use super::template_cache::DomainTemplates;
 use crate::model::time::{SysUptime, UnixMillis};
 use crate::model::{ObservationDomainId, Origin, Protocol};
@@ -38,6 +39,8 @@ pub(super) struct Session {
     pub(super) books: Arc<ExporterBooks>,
     /// The shared templates of the exporter and domain, once there are some.
     pub(super) templates: Option<Arc<DomainTemplates>>,
+    /// The sequences of an sFlow agent's samples.
+    pub(super) samples: SampleSequences,
     sequence: Sequence,
     last_used: UnixMillis,
 }
@@ -88,6 +91,7 @@ impl Sessions {
                 port: key.port,
                 books,
                 templates: None,
+                samples: SampleSequences::default(),
                 sequence: Sequence::default(),
                 last_used: now,
             }

@@ -27,6 +27,7 @@ impl Statistics {
             set_drops,
             templates,
             template_drops,
+            samples,
             exporters_over_limit,
             exporters,
             other_exporters,
@@ -43,6 +44,7 @@ impl Statistics {
         add(&mut self.sets, *sets);
         add(&mut self.sets_decoded, *sets_decoded);
         add(&mut self.templates, *templates);
+        self.samples.add(samples);
         add(&mut self.exporters_over_limit, *exporters_over_limit);
         add_by_name(&mut self.drops, drops);
         add_by_name(&mut self.set_drops, set_drops);
@@ -79,7 +81,9 @@ impl ExporterStatistics {
             messages_repeated,
             restarts,
             set_drops,
+            samples,
         } = later;
+        self.samples.add(samples);
         add(&mut self.messages, *messages);
         add(&mut self.records, *records);
         add(&mut self.templates, *templates);
@@ -124,6 +128,7 @@ mod tests {
             messages_late: 0,
             messages_repeated: 0,
             restarts: 0,
+            samples: crate::collect::SampleStatistics::default(),
             set_drops: BTreeMap::new(),
         }
     }
