@@ -4,7 +4,7 @@ use super::flow::{add_field, known_vlan};
 use super::row::{Row, set};
 use super::{SampleCounts, elements};
 use crate::model::{Column, RecordType};
-use crate::wire::sflow::{CounterData, CountersSample, Field, SourceId};
+use crate::wire::sflow::{CounterData, CountersSample, Field, Kind, SourceId};
 
 /// Makes the row of a counter sample; false if its records are damaged.
 pub(super) fn counters(
@@ -39,6 +39,11 @@ pub(super) fn counters(
     true
 }
 
+/// A counter that the agent does not keep has all bits set: a value that was not sent.
+fn is_unknown(field: &Field<'_>) -> bool {
+    matches!(field.kind, Kind::Four | Kind::Eight) && field.value.iter().all(|&octet| octet == 255)
+}
+
 fn add(field: &Field<'_>, row: &mut Row) {
     let number = || field.value.try_into().map(u32::from_be_bytes).ok();
     match field.number {
@@ -52,6 +57,7 @@ fn add(field: &Field<'_>, row: &mut Row) {
                 set!(row, vlan_id, VlanId, vlan);
             }
         }
+        _ if is_unknown(field) => {}
         _ => add_field(field, row),
     }
 }

@@ -15,7 +15,8 @@
 //! that went to several has their number as `egressInterfaceCount`.
 //!
 //! **Counter samples** become records of type counters. `ingressInterface` is their ifIndex,
-//! `vlanId` the VLAN of VLAN counters. A counter that the agent does not keep has all bits set.
+//! `vlanId` the VLAN of VLAN counters. A counter that the agent does not keep is absent
+//! (it sends one with all bits set).
 //!
 //! Everything else is kept as it was sent: under its IANA element where there is one, else under
 //! InMon's enterprise number 4300, numbered by flowd and named in `xtask/data/sflow-elements.csv`:
