@@ -167,7 +167,7 @@ impl Decoder {
         output: &mut Output<'_>,
     ) -> Result<(), CollectDrop> {
         let datagram = sflow::Datagram::decode(datagram).map_err(drop_reason)?;
-        let agent = SocketAddr::new(datagram.agent.unwrap_or(peer.ip()), peer.port());
+        let agent = SocketAddr::new(datagram.agent.unwrap_or_else(|| peer.ip()), peer.port());
         let key = SessionKey::new(agent, ObservationDomainId(datagram.sub_agent), Protocol::Sflow);
         let books = &self.core.books;
         let session = self.sessions.get_or_make(key, received, || {

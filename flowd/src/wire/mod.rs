@@ -5,6 +5,7 @@
 //! datagram --[Reader]--> v9::Message --> Header + Sets
 //!                                          |-> TemplateRecord, OptionsTemplateRecord
 //!                                          '-> DataSet: octets that only a template explains
+//! datagram --[Reader]--> sflow::Datagram --> Samples and their records
 //! datagram <--[Writer]-- v9::MessageEncoder <-- the same records
 //! ```
 //!

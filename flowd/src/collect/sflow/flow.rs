@@ -204,7 +204,7 @@ pub(super) fn add_field(field: &crate::wire::sflow::Field<'_>, row: &mut Row) {
 fn fill_packet(parts: &Parts<'_>, row: &mut Row) -> Link {
     let link = parts.header.as_ref().map(Link::read).unwrap_or_default();
     let frame_size = parts.header.map(|header| header.frame_length);
-    if let Some(size) = frame_size.or(parts.ethernet.map(|ethernet| ethernet.length)) {
+    if let Some(size) = frame_size.or_else(|| parts.ethernet.map(|ethernet| ethernet.length)) {
         row.number(elements::DATA_LINK_FRAME_SIZE, size);
     }
     let headers = parts.header.iter().chain(&parts.payload);

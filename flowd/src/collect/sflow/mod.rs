@@ -45,6 +45,8 @@
 //! Samples received = records + samples dropped as malformed + samples of unknown formats.
 
 mod books;
+#[cfg(test)]
+mod count_tests;
 mod counters;
 mod elements;
 mod flow;

@@ -188,7 +188,7 @@ impl Link {
         if let Some(tag) = outer {
             row.fixed(elements::DOT1Q_VLAN_ID, &vlan(tag).to_be_bytes());
         }
-        if let Some(priority) = outer_priority.or(self.priority()) {
+        if let Some(priority) = outer_priority.or_else(|| self.priority()) {
             row.fixed(elements::DOT1Q_PRIORITY, &[priority]);
         }
         if let Some(tag) = inner {
