@@ -1,22 +1,26 @@
-//! codegen-ie: `xtask/data/information-elements.csv` -> `flowd/src/model/ie_generated.rs`.
+//! codegen-ie: the tables `xtask/data/*-elements.csv` -> `flowd/src/model/ie_generated.rs`.
 //!
-//! The table holds the IANA registry of IPFIX Information Elements (enterprise 0), the process
-//! elements of PEN 35632, and NetFlow v9's scope types. Elements of the reverse direction
+//! `information-elements.csv` holds the IANA registry of IPFIX Information Elements (enterprise
+//! 0), the process elements of PEN 35632, and NetFlow v9's scope types; `sflow-elements.csv` the
+//! fields of sFlow's records, numbered by flowd under InMon's PEN 4300. Elements of the reverse direction
 //! (RFC 5103) are derived from the forward ones where they are looked up.
 
 use anyhow::{Context, Result, bail, ensure};
 use std::fmt::Write;
 use std::path::Path;
 
-const TABLE: &str = "xtask/data/information-elements.csv";
+const TABLES: [&str; 2] = ["xtask/data/information-elements.csv", "xtask/data/sflow-elements.csv"];
 const GENERATED: &str = "flowd/src/model/ie_generated.rs";
 
 /// Writes the generated table, or with `check` fails if it differs from what stands there.
 pub(crate) fn run(check: bool) -> Result<()> {
     let root =
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
-    let table = std::fs::read_to_string(root.join(TABLE)).context(TABLE)?;
-    let source = generate(&table)?;
+    let mut tables = Vec::new();
+    for name in TABLES {
+        tables.push((name, std::fs::read_to_string(root.join(name)).context(name)?));
+    }
+    let source = generate(&tables)?;
     let path = root.join(GENERATED);
     if !check {
         return std::fs::write(&path, source).context(GENERATED);
@@ -24,7 +28,8 @@ pub(crate) fn run(check: bool) -> Result<()> {
     let present = std::fs::read_to_string(&path).context(GENERATED)?;
     ensure!(
         present == source,
-        "{GENERATED} does not follow from {TABLE}: run `cargo xtask codegen-ie`"
+        "{GENERATED} does not follow from {}: run `cargo xtask codegen-ie`",
+        TABLES.join(" and ")
     );
     Ok(())
 }
@@ -37,19 +42,19 @@ struct Row<'a> {
     variant: &'static str,
 }
 
-fn generate(table: &str) -> Result<String> {
-    let mut rows = table
-        .lines()
-        .enumerate()
-        .skip(1)
-        .map(|(index, line)| row(line).with_context(|| format!("{TABLE} line {}", index + 1)))
-        .collect::<Result<Vec<_>>>()?;
+fn generate(tables: &[(&str, String)]) -> Result<String> {
+    let mut rows = Vec::new();
+    for (name, table) in tables {
+        for (index, line) in table.lines().enumerate().skip(1) {
+            rows.push(row(line).with_context(|| format!("{name} line {}", index + 1))?);
+        }
+    }
     rows.sort_by_key(|row| (row.enterprise, row.id));
     for pair in rows.windows(2) {
         if let [first, second] = pair
             && (first.enterprise, first.id) == (second.enterprise, second.id)
         {
-            bail!("{TABLE}: element {}:{} stands twice", first.enterprise, first.id);
+            bail!("element {}:{} stands twice", first.enterprise, first.id);
         }
     }
     let mut source = String::from(
@@ -110,7 +115,9 @@ mod tests {
 
     #[test]
     fn rows_come_out_by_enterprise_and_number() {
-        let source = generate("head\n9,2,b,string\n0,7,a,unsigned16\n").unwrap();
+        let tables =
+            [("one", "head\n9,2,b,string\n".into()), ("two", "head\n0,7,a,unsigned16\n".into())];
+        let source = generate(&tables).unwrap();
         let lines: Vec<&str> = source.lines().skip(5).collect();
         assert_eq!(
             lines,
@@ -126,7 +133,7 @@ mod tests {
             "head\n0,x,a,string",
             "head\n0,1,a,string\n0,1,b,string",
         ] {
-            assert!(generate(table).is_err(), "{table}");
+            assert!(generate(&[("table", table.to_owned())]).is_err(), "{table}");
         }
     }
 }

@@ -17,7 +17,7 @@ pub(super) struct Output<'a> {
 
 impl Output<'_> {
     /// How many rows fit now, at least one: a full batch is handed on first.
-    fn room(&mut self) -> usize {
+    pub(super) fn room(&mut self) -> usize {
         if self.batch.room() == 0 {
             (self.full)(self.batch);
             self.batch.clear();

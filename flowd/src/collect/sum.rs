@@ -29,6 +29,7 @@ impl Statistics {
             template_drops,
             withdrawals,
             withdrawals_ignored,
+            samples,
             exporters_over_limit,
             exporters,
             other_exporters,
@@ -47,6 +48,7 @@ impl Statistics {
         add(&mut self.templates, *templates);
         add(&mut self.withdrawals, *withdrawals);
         add(&mut self.withdrawals_ignored, *withdrawals_ignored);
+        self.samples.add(samples);
         add(&mut self.exporters_over_limit, *exporters_over_limit);
         add_by_name(&mut self.drops, drops);
         add_by_name(&mut self.set_drops, set_drops);
@@ -85,7 +87,9 @@ impl ExporterStatistics {
             restarts,
             set_drops,
             sampling,
+            samples,
         } = later;
+        self.samples.add(samples);
         add(&mut self.messages, *messages);
         add(&mut self.records, *records);
         add(&mut self.templates, *templates);
@@ -140,6 +144,7 @@ mod tests {
             messages_late: 0,
             messages_repeated: 0,
             restarts: 0,
+            samples: crate::collect::SampleStatistics::default(),
             set_drops: BTreeMap::new(),
             sampling: Vec::new(),
         }

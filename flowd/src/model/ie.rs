@@ -7,6 +7,9 @@ use super::ie_generated::ELEMENTS;
 pub const PEN_PROCESS: u32 = 35_632;
 /// Private Enterprise Number of reverse elements (RFC 5103).
 pub const PEN_REVERSE: u32 = 29_305;
+/// Private Enterprise Number of InMon, under which sFlow's fields that no IANA element says are
+/// kept (`xtask/data/sflow-elements.csv`).
+pub const PEN_INMON: u32 = 4_300;
 /// A number outside the registry's range that stands for NetFlow v9's scope types (RFC 3954
 /// section 6.1), which are numbered apart from its field types.
 pub const PEN_V9_SCOPE: u32 = u32::MAX;
