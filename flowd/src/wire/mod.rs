@@ -18,6 +18,7 @@
 
 mod error;
 mod field;
+pub mod ipfix;
 mod reader;
 pub mod v9;
 mod writer;

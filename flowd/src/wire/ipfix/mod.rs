@@ -1,0 +1,3 @@
+//! wire::ipfix: what IPFIX has beyond NetFlow v9.
+
+pub mod list;
