@@ -333,7 +333,7 @@ pub(super) fn elements(
         let keys = map.keys().as_string_opt::<i32>()?;
         let values = map.values().as_binary_opt::<i32>()?;
         let mut entries = start..end;
-        let entry = entries.find(|&entry| [&name, &number].contains(&keys.value(entry)))?;
+        let entry = entries.find(|&entry| [name.as_str(), &number].contains(&keys.value(entry)))?;
         values.is_valid(entry).then(|| values.value(entry))
     })
 }
