@@ -515,6 +515,9 @@ mod tests {
     #[test]
     fn elements_are_found_by_number() {
         assert_eq!(find("35632:168"), Some(Name::Field(Field::Element(35_632, 168))));
+        // A field type of NetFlow v9 that is an enterprise's element.
+        assert_eq!(find("0:57640"), find("35632:168"));
+        assert_eq!(find("0:45003"), find("ciscoApplicationHttpHost"));
         assert_eq!(find("0:8"), find("sourceIPv4Address"));
         assert_eq!(find("29305:1"), find("reverseOctetDeltaCount"));
         assert_eq!(find("+1:2"), None);

@@ -148,3 +148,37 @@ fn value<'a>(values: Stored<'a>, meaning: Meaning, index: usize) -> Value<'a> {
         Stored::Text(values) => Value::Text(values.value(index)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ie_learned::{Description, learn};
+    use crate::model::{ElementType, Semantics, Units};
+
+    #[test]
+    fn stored_names_are_shown_as_the_element_is_called_now() {
+        learn(&Description {
+            enterprise: 500_030,
+            id: 1,
+            name: "toldOfLater",
+            element_type: ElementType::String,
+            semantics: Semantics::Default,
+            units: Units::None,
+            range: None,
+        });
+        for (key, name, element_type) in [
+            ("interfaceName", "interfaceName", ElementType::String),
+            ("interfaceName#2", "interfaceName#2", ElementType::String),
+            ("reverseTcpWindowSize", "reverseTcpWindowSize", ElementType::Unsigned),
+            ("9:12235", "ciscoApplicationHttpHost", ElementType::String),
+            ("500030:1", "toldOfLater", ElementType::String),
+            ("500030:1#2", "500030:1#2", ElementType::String),
+            ("500030:2", "500030:2", ElementType::OctetArray),
+            ("scope:2", "scopeInterface", ElementType::Unsigned),
+            ("nonesuch", "nonesuch", ElementType::OctetArray),
+        ] {
+            let shown = Shown::of(key);
+            assert_eq!((shown.name, shown.element_type), (name, element_type), "{key}");
+        }
+    }
+}

@@ -310,3 +310,50 @@ proptest! {
         prop_assert!(kind != ElementType::SubTemplateMultiList || held.is_some() == without.is_some());
     }
 }
+
+/// A capture of a meter that sends a subTemplateMultiList with each record; it is no part of the
+/// project.
+#[test]
+fn lists_of_a_real_meter_are_read() {
+    use crate::wire::ipfix::Message;
+    use crate::wire::{Set, TemplateChange};
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus");
+    let Ok(folder) = std::fs::read_dir(root.join("collector/dat/ls_ipfix_yaf")) else {
+        println!("skipped: no corpus beside the project");
+        return;
+    };
+    let mut paths: Vec<_> = folder.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let messages: Vec<Vec<u8>> = paths.iter().map(|path| std::fs::read(path).unwrap()).collect();
+    let (mut held, mut found) = (Templates(Vec::new()), Vec::new());
+    for message in &messages {
+        for set in Message::decode(message).unwrap().sets.map(Result::unwrap) {
+            match set {
+                Set::Templates(templates) => {
+                    for template in templates {
+                        let TemplateChange::Data(template) = template.unwrap() else { continue };
+                        held.0.insert(0, (template.id.get(), template.fields));
+                    }
+                }
+                Set::Data(set) => {
+                    let Some(fields) = held.lookup(set.template_id.get()) else { continue };
+                    let mut reader = Reader::new(set.body);
+                    for field in fields {
+                        let octets = next_value(&mut reader, field.length).unwrap();
+                        let Some(list) = as_list(field, octets) else { continue };
+                        found.push(held.read(list).unwrap());
+                    }
+                }
+                Set::Unknown(_) => {}
+            }
+        }
+    }
+    let mac = |id| field(0, id, 6);
+    let record = |source: &'static [u8], destination: &'static [u8]| {
+        let fields = vec![(mac(56), Item::Octets(source)), (mac(80), Item::Octets(destination))];
+        let items = Items::Records(vec![Entry::Record(fields)]);
+        ListContent { semantic: ListSemantic::AllOf, items }
+    };
+    let (first, second) = (&[0, 12, 41, 112, 134, 9], &[0, 12, 41, 141, 175, 195]);
+    assert_eq!(found, [record(first, second), record(second, &[0, 12, 41, 168, 110, 47])]);
+}
