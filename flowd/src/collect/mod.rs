@@ -34,6 +34,7 @@ mod corpus_tests;
 mod decode;
 mod exporters;
 mod fixed;
+mod learn;
 mod listen;
 mod message;
 mod peer;

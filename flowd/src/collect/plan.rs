@@ -11,6 +11,7 @@
 
 use super::assign::{Field, Target, assign};
 use super::copy::How;
+use super::learn::DescriptionFields;
 use crate::model::{Column, ColumnKind, ColumnSet, Protocol, RecordType, Shape, VARIABLE_LENGTH};
 use crate::wire::FieldSpecifier;
 use std::num::NonZeroUsize;
@@ -39,6 +40,7 @@ pub(super) struct Plan {
     /// Variants that records differ in; as many follow where the clock is not known.
     record_variants: usize,
     record_type: RecordType,
+    descriptions: Option<DescriptionFields>,
     own_columns: ColumnSet,
     /// One for each outcome of [`Plan::variant_index`], made when the first record needs it.
     variants: Box<[OnceLock<Variant>]>,
@@ -189,6 +191,9 @@ impl Plan {
         }
         let is_relative = copies.iter().any(|copy| copy.how == How::Uptime);
         let variant_count = record_variants.saturating_mul(if is_relative { 2 } else { 1 });
+        let descriptions = (record_type == RecordType::Options)
+            .then(|| DescriptionFields::find(fields.iter().map(|field| &field.spec)))
+            .flatten();
         Some(Self {
             record_size_min: NonZeroUsize::new(end)?,
             is_variable: specifiers.iter().any(|s| s.length == VARIABLE_LENGTH),
@@ -201,6 +206,7 @@ impl Plan {
             is_relative,
             record_variants,
             record_type,
+            descriptions,
             own_columns,
             variants: (0..variant_count).map(|_| OnceLock::new()).collect(),
         })
@@ -224,6 +230,11 @@ impl Plan {
     /// Where the fields of a record of fixed size begin, and where it ends.
     pub(super) fn offsets(&self) -> &[usize] {
         &self.offsets
+    }
+
+    /// The fields that describe elements, if the template has such.
+    pub(super) const fn descriptions(&self) -> Option<&DescriptionFields> {
+        self.descriptions.as_ref()
     }
 
     /// The fields that fill columns.

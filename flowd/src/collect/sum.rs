@@ -29,6 +29,8 @@ impl Statistics {
             template_drops,
             withdrawals,
             withdrawals_ignored,
+            elements_learned,
+            elements_refused,
             exporters_over_limit,
             exporters,
             other_exporters,
@@ -47,6 +49,8 @@ impl Statistics {
         add(&mut self.templates, *templates);
         add(&mut self.withdrawals, *withdrawals);
         add(&mut self.withdrawals_ignored, *withdrawals_ignored);
+        add(&mut self.elements_learned, *elements_learned);
+        add(&mut self.elements_refused, *elements_refused);
         add(&mut self.exporters_over_limit, *exporters_over_limit);
         add_by_name(&mut self.drops, drops);
         add_by_name(&mut self.set_drops, set_drops);
