@@ -5,6 +5,7 @@ mod clock;
 pub mod collect;
 mod control;
 pub mod decode;
+mod elements;
 pub mod export;
 pub mod query;
 pub mod replay;

@@ -71,6 +71,8 @@ pub struct Books {
     pub(super) withdrawals: Counter,
     pub(super) withdrawals_ignored: Counter,
     pub(super) samples: SampleBooks,
+    pub(super) elements_learned: Counter,
+    pub(super) elements_refused: Counter,
     exporters: Mutex<Exporters>,
 }
 
@@ -115,6 +117,8 @@ impl Books {
             withdrawals: self.withdrawals.value(),
             withdrawals_ignored: self.withdrawals_ignored.value(),
             samples: self.samples.statistics(),
+            elements_learned: self.elements_learned.value(),
+            elements_refused: self.elements_refused.value(),
             exporters_over_limit,
             exporters,
             other_exporters,
@@ -166,6 +170,10 @@ pub struct Statistics {
     pub withdrawals_ignored: u64,
     /// sFlow samples.
     pub samples: SampleStatistics,
+    /// Elements of enterprises that exporters described, and that have their names since.
+    pub elements_learned: u64,
+    /// Descriptions of elements that contradict what is known, or are none.
+    pub elements_refused: u64,
     /// Times that an exporter lost its row below to a new one, because there are too many.
     pub exporters_over_limit: u64,
     /// Each exporter and domain.

@@ -35,6 +35,7 @@ mod decode;
 mod exporters;
 mod facts;
 mod fixed;
+mod learn;
 mod listen;
 mod message;
 mod peer;

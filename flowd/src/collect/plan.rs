@@ -12,6 +12,7 @@
 use super::assign::{Field, Target, assign};
 use super::copy::How;
 use super::facts::FactFields;
+use super::learn::DescriptionFields;
 use crate::model::{
     BATCH_ROWS_MAX, Column, ColumnKind, ColumnSet, Protocol, RecordType, Shape, VARIABLE_LENGTH,
 };
@@ -43,6 +44,7 @@ pub(super) struct Plan {
     /// Variants that records differ in; as many follow where the clock is not known.
     record_variants: usize,
     record_type: RecordType,
+    descriptions: Option<DescriptionFields>,
     own_columns: ColumnSet,
     /// One for each outcome of [`Plan::variant_index`], made when the first record needs it.
     variants: Box<[OnceLock<Variant>]>,
@@ -194,6 +196,9 @@ impl Plan {
         let is_relative = copies.iter().any(|copy| copy.how == How::Uptime);
         let variant_count = record_variants.saturating_mul(if is_relative { 2 } else { 1 });
         let facts = FactFields::find(fields.iter().map(|field| &field.spec));
+        let descriptions = (record_type == RecordType::Options)
+            .then(|| DescriptionFields::find(fields.iter().map(|field| &field.spec)))
+            .flatten();
         Some(Self {
             record_size_min: NonZeroUsize::new(end)?,
             is_variable: specifiers.iter().any(|s| s.length == VARIABLE_LENGTH),
@@ -207,6 +212,7 @@ impl Plan {
             is_relative,
             record_variants,
             record_type,
+            descriptions,
             own_columns,
             variants: (0..variant_count).map(|_| OnceLock::new()).collect(),
         })
@@ -240,6 +246,11 @@ impl Plan {
     /// Where the fields of a record of fixed size begin, and where it ends.
     pub(super) fn offsets(&self) -> &[usize] {
         &self.offsets
+    }
+
+    /// The fields that describe elements, if the template has such.
+    pub(super) const fn descriptions(&self) -> Option<&DescriptionFields> {
+        self.descriptions.as_ref()
     }
 
     /// The fields that fill columns.

@@ -30,6 +30,8 @@ impl Statistics {
             withdrawals,
             withdrawals_ignored,
             samples,
+            elements_learned,
+            elements_refused,
             exporters_over_limit,
             exporters,
             other_exporters,
@@ -49,6 +51,8 @@ impl Statistics {
         add(&mut self.withdrawals, *withdrawals);
         add(&mut self.withdrawals_ignored, *withdrawals_ignored);
         self.samples.add(samples);
+        add(&mut self.elements_learned, *elements_learned);
+        add(&mut self.elements_refused, *elements_refused);
         add(&mut self.exporters_over_limit, *exporters_over_limit);
         add_by_name(&mut self.drops, drops);
         add_by_name(&mut self.set_drops, set_drops);

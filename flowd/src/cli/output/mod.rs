@@ -12,6 +12,7 @@ mod coverage;
 mod csv;
 mod escape;
 mod json;
+mod list;
 mod record;
 mod table;
 #[cfg(test)]
