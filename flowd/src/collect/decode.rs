@@ -1,5 +1,6 @@
 //! Datagram + templates -> records: which set is decoded by what, and which one waits.
 
+use super::Peer;
 use super::books::{Books, CollectDrop};
 use super::copy::Clocks;
 use super::exporters::ExporterBooks;
@@ -12,7 +13,6 @@ use crate::model::time::UnixMillis;
 use crate::model::{Column, ColumnSet, FlowBatch, Origin, Protocol, RecordType};
 use crate::wire::v9::{DataSet, Header, Message, Set};
 use crate::wire::{TemplateId, WireError, WireErrorKind, v9};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Times that one message may make the shared templates change: what alternates templates and
@@ -76,7 +76,7 @@ impl TemplateStore {
 /// let books = Arc::new(Books::default());
 /// let mut decoder = Decoder::new(&config, Arc::new(TemplateStore::new(&config)), books.clone());
 /// let mut batch = FlowBatch::new();
-/// let peer = "192.0.2.1:2055".parse().unwrap();
+/// let peer = "192.0.2.1:2055".parse::<std::net::SocketAddr>().unwrap().into();
 /// decoder.decode(b"no flow", peer, UnixMillis(0), &mut batch, &mut |_full| {});
 /// assert!(batch.is_empty());
 /// assert_eq!(books.statistics().drops["unsupportedVersion"], 1);
@@ -121,7 +121,7 @@ impl Decoder {
     pub fn decode(
         &mut self,
         datagram: &[u8],
-        peer: SocketAddr,
+        peer: Peer,
         received: UnixMillis,
         batch: &mut FlowBatch,
         full: &mut dyn FnMut(&FlowBatch),
@@ -140,6 +140,9 @@ impl Decoder {
         self.core.retry(received, &mut output);
     }
 
+    /// A connection has ended.
+    pub fn disconnect(&mut self, _peer: Peer) {}
+
     /// Looks after what waits for its template: decodes what another worker has learned the
     /// template of, and gives up what has waited too long.
     pub fn idle(
@@ -155,12 +158,12 @@ impl Decoder {
     fn decode_v9(
         &mut self,
         datagram: &[u8],
-        peer: SocketAddr,
+        peer: Peer,
         received: UnixMillis,
         output: &mut Output<'_>,
     ) -> Result<(), CollectDrop> {
         let Message { header, sets } = Message::decode(datagram).map_err(drop_reason)?;
-        let key = SessionKey::new(peer, header.source_id, Protocol::NetflowV9);
+        let key = SessionKey::new(peer.address, header.source_id, Protocol::NetflowV9);
         let books = &self.core.books;
         let session = self.sessions.get_or_make(key, received, || {
             let origin =

@@ -24,14 +24,20 @@
     warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)
 )]
 
+mod access;
+mod address;
 mod arena;
 mod books;
+mod complaints;
+mod connections;
 mod copy;
 #[cfg(test)]
 mod corpus_tests;
 mod decode;
 mod exporters;
 mod listen;
+mod listen_tcp;
+mod peer;
 mod pending;
 mod plan;
 #[cfg(test)]
@@ -39,13 +45,21 @@ mod property_tests;
 mod rows;
 mod session;
 mod socket;
+mod stream;
 mod sum;
+#[cfg(test)]
+mod tcp_tests;
 mod template_cache;
 #[cfg(test)]
 mod tests;
 
-pub use books::{Books, CollectDrop, ExporterStatistics, Statistics};
+pub use access::{Access, Prefix, PrefixError};
+pub use address::{ListenAddress, ListenError};
+pub use books::{Books, CollectDrop, ConnectionEnd, ExporterStatistics, Statistics};
+pub use connections::ConnectionLimits;
 pub use decode::{Decoder, DecoderConfig};
-pub use listen::{ListenConfig, ListenError, Worker, listen};
+pub use listen::{ListenConfig, Worker, listen};
+pub use listen_tcp::{TcpWorker, listen_tcp};
+pub use peer::{Peer, Transport};
 pub use pending::PendingLimits;
 pub use template_cache::{TemplateLimits, TemplateStore};

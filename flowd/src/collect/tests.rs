@@ -50,7 +50,7 @@ impl Collector {
             *full_count += 1;
             take(batch, records);
         };
-        self.decoder.decode(datagram, peer, received, &mut self.batch, &mut full);
+        self.decoder.decode(datagram, peer.into(), received, &mut self.batch, &mut full);
         take(&self.batch, &mut self.records);
         self.batch.clear();
     }
