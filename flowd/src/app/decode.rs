@@ -37,7 +37,7 @@ pub fn run(file: &Path, each: EachRecord<'_>) -> Result<Statistics> {
         let packet = packet.with_context(named)?;
         let Some((peer, payload)) = export_datagram(&packet) else { continue };
         let received = UnixMillis::from_nanos(packet.time_nanos);
-        decoder.decode(payload, peer, received, &mut batch, &mut |full| {
+        decoder.decode(payload, peer.into(), received, &mut batch, &mut |full| {
             hand_on(full, each, &mut outcome);
         });
         hand_on(&batch, each, &mut outcome);

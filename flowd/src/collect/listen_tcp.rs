@@ -252,7 +252,7 @@ impl TcpWorker {
             // Reset, timed out, no way: the peer is gone.
             Err(_) => return Turn::Ends(ConnectionEnd::Closed),
         };
-        let sender = Peer { address: *peer, transport: Transport::Tcp };
+        let sender = Peer::tcp(*peer);
         let room_before = messages.room();
         let mut left = octets.len().saturating_add(messages.begun_size());
         let mut came = false;
@@ -310,7 +310,7 @@ impl TcpWorker {
             self.complain(connection.peer, now, "connection ended", &"within a message");
         }
         self.books.connection_ends.count(end, 1);
-        self.decoder.disconnect(Peer { address: connection.peer, transport: Transport::Tcp });
+        self.decoder.disconnect(Peer::tcp(connection.peer));
     }
 
     fn end_all(&mut self, now: UnixMillis) {

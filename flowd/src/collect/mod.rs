@@ -27,22 +27,27 @@
 mod access;
 mod address;
 mod arena;
+mod assign;
 mod books;
 mod complaints;
 mod connections;
 mod copy;
+mod core;
 #[cfg(test)]
 mod corpus_tests;
 mod decode;
 mod exporters;
+mod fixed;
 mod listen;
 mod listen_tcp;
+mod message;
 mod peer;
 mod pending;
 mod plan;
 #[cfg(test)]
 mod property_tests;
 mod rows;
+mod sequence;
 mod session;
 mod socket;
 mod stream;

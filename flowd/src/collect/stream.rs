@@ -1,11 +1,9 @@
 //! An IPFIX stream: octets as TCP brings them -> whole messages.
 
-/// The version word of IPFIX.
-const VERSION: u16 = 10;
+use crate::wire::ipfix::{Header, VERSION};
+
 /// Octets of version and length, the first two fields of a message.
 const PREFIX_SIZE: usize = 4;
-/// Octets of a message without sets.
-const MESSAGE_SIZE_MIN: u16 = 16;
 /// Octets that a message which began is given room for at first.
 const FIRST_ROOM: usize = 512;
 
@@ -103,10 +101,9 @@ fn message_size(octets: &[u8]) -> Result<Option<usize>, StreamError> {
     let Some(length) = rest.first_chunk() else {
         return Ok(None);
     };
-    match u16::from_be_bytes(*length) {
-        length @ MESSAGE_SIZE_MIN.. => Ok(Some(usize::from(length))),
-        length => Err(StreamError::Length(length)),
-    }
+    let length = u16::from_be_bytes(*length);
+    let size = usize::from(length);
+    if size < Header::SIZE { Err(StreamError::Length(length)) } else { Ok(Some(size)) }
 }
 
 #[cfg(test)]

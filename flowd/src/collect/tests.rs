@@ -7,8 +7,8 @@ use crate::model::{
     BATCH_ROWS_MAX, Column, ColumnSet, Extra, ExtraSpec, FlowBatch, FlowRecord,
     ObservationDomainId, RecordType, VARIABLE_LENGTH, Value,
 };
-use crate::wire::v9::{Header, MessageEncoder, OptionsTemplateRecord, TemplateRecord};
-use crate::wire::{FieldSpecifier, TemplateId};
+use crate::wire::v9::{Header, MessageEncoder};
+use crate::wire::{FieldSpecifier, OptionsTemplateRecord, TemplateId, TemplateRecord};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
