@@ -5,6 +5,7 @@ use super::access::Access;
 use super::address::{ListenAddress, ListenError};
 use super::arena::{Arena, SLOT_SIZE, Wait};
 use super::books::{Books, CollectDrop};
+use super::budget::Budgets;
 use super::complaints::Complaints;
 use super::connections::ConnectionLimits;
 use super::decode::{Decoder, DecoderConfig};
@@ -35,6 +36,8 @@ pub struct ListenConfig {
     pub receive_buffer_size: usize,
     /// Who may send.
     pub access: Arc<Access>,
+    /// Datagrams a second that a worker takes from one address; none: as many as come.
+    pub exporter_rate_max: Option<u32>,
     /// Limits of TCP.
     pub connections: ConnectionLimits,
     /// What tells the time.
@@ -52,6 +55,7 @@ impl ListenConfig {
             worker_count: 1,
             receive_buffer_size: 64 << 20,
             access: Arc::new(Access::everyone()),
+            exporter_rate_max: None,
             connections: ConnectionLimits::default(),
             clock,
             decoder: DecoderConfig::default(),
@@ -91,6 +95,7 @@ pub fn listen(
             batch: FlowBatch::new(),
             books: Arc::clone(books),
             access: Arc::clone(&config.access),
+            budgets: config.exporter_rate_max.map(Budgets::new),
             complaints: Complaints::default(),
             clock: config.clock,
             kernel_drops_seen: 0,
@@ -117,6 +122,7 @@ pub struct Worker {
     batch: FlowBatch,
     books: Arc<Books>,
     access: Arc<Access>,
+    budgets: Option<Budgets>,
     complaints: Complaints,
     clock: fn() -> UnixMillis,
     /// The socket's drop count when it was looked at last.
@@ -176,22 +182,28 @@ impl Worker {
     /// Decodes a round's datagrams; its end is the receive time of all of them.
     fn decode(&mut self, count: usize, now: UnixMillis, sink: &mut dyn FnMut(&FlowBatch)) {
         for datagram in self.arena.datagrams(count) {
-            match datagram {
-                Some((octets, peer)) if !self.access.allows(peer.ip()) => {
-                    self.books.received(octets.len());
-                    self.books.datagram_drops.count(CollectDrop::NotAllowed, 1);
-                    if let Some(suppressed) = self.complaints.pass(peer.ip(), now) {
-                        let from = peer.ip().to_canonical();
-                        warn!(%from, suppressed, "datagrams dropped: --allow does not name the sender");
-                    }
-                }
-                Some((octets, peer)) => {
-                    self.decoder.decode(octets, peer.into(), now, &mut self.batch, sink);
-                }
-                None => {
-                    self.books.received(SLOT_SIZE);
-                    self.books.datagram_drops.count(CollectDrop::Truncated, 1);
-                }
+            let Some((octets, peer)) = datagram else {
+                self.books.received(SLOT_SIZE);
+                self.books.datagram_drops.count(CollectDrop::Truncated, 1);
+                continue;
+            };
+            let budgets = &mut self.budgets;
+            let refused = if !self.access.allows(peer.ip()) {
+                Some((CollectDrop::NotAllowed, "--allow does not name the sender"))
+            } else if budgets.as_mut().is_some_and(|budgets| !budgets.spend(peer.ip(), now)) {
+                Some((CollectDrop::RateLimited, "it sends more than --exporter-rate-max"))
+            } else {
+                None
+            };
+            let Some((reason, words)) = refused else {
+                self.decoder.decode(octets, peer.into(), now, &mut self.batch, sink);
+                continue;
+            };
+            self.books.received(octets.len());
+            self.books.datagram_drops.count(reason, 1);
+            if let Some(suppressed) = self.complaints.pass(peer.ip(), now) {
+                let from = peer.ip().to_canonical();
+                warn!(%from, reason = words, suppressed, "datagrams dropped");
             }
         }
         self.hand_on(sink);

@@ -1,7 +1,8 @@
-//! collect: the Collecting Process. In: datagrams. Out: [`FlowBatch`](crate::model::FlowBatch)es.
+//! collect: the Collecting Process. In: datagrams and streams. Out: [`FlowBatch`](crate::model::FlowBatch)es.
 //! Never: storage, or a clock of its own.
 //!
 //! ```text
+//! TCP --[TcpWorker: Stream]--> message -+
 //! UDP --[Worker: recvmmsg]--> datagram --[Decoder]--> FlowBatch --> sink
 //!                                           |  ^
 //!                     templates, any worker's  |  data whose template came late
@@ -14,7 +15,8 @@
 //! - [`TemplateStore`]: shared by all workers, read without a lock.
 //! - [`Books`]: what was received, decoded and dropped, and by whom it was sent;
 //!   [`Books::statistics`] at any time from any thread.
-//! - [`listen()`]: sockets and the loop that a worker runs.
+//! - [`listen()`], [`listen_tcp()`]: sockets and the loop that a worker runs; [`Access`] says who
+//!   is heard.
 //!
 //! Two laws hold, and the tests hold them: datagrams received = decoded + dropped by reason, and
 //! data sets received = decoded + held + dropped by reason.
@@ -29,6 +31,7 @@ mod address;
 mod arena;
 mod assign;
 mod books;
+mod budget;
 mod complaints;
 mod connections;
 mod copy;

@@ -48,8 +48,8 @@ impl Stream {
             on_message(message);
             octets = rest;
         }
-        if !octets.is_empty() {
-            self.go_on(octets)?;
+        while !octets.is_empty() {
+            octets = self.go_on(octets)?;
         }
         Ok(())
     }
@@ -61,10 +61,12 @@ impl Stream {
         let lacking = size.saturating_sub(self.begun.len());
         let (more, rest) = octets.split_at_checked(lacking).unwrap_or((octets, &[]));
         let room = self.begun.capacity().saturating_sub(self.begun.len());
-        if room < more.len() {
+        if self.begun.capacity() == 0 {
+            self.begun.reserve_exact(FIRST_ROOM);
+        } else if room < more.len() {
             // Twice what came, rather than what the header promises: room has to be earned.
-            let wanted = self.begun.len().max(more.len()).max(FIRST_ROOM);
-            self.begun.reserve_exact(wanted.min(lacking.max(PREFIX_SIZE)));
+            let wanted = self.begun.len().max(more.len());
+            self.begun.reserve_exact(wanted.min(lacking));
         }
         self.begun.extend_from_slice(more);
         message_size(&self.begun)?;

@@ -126,7 +126,7 @@ impl AsyncWrite for Client {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::AsyncReadExt;
+    use std::future::poll_fn;
 
     fn runtime() -> tokio::runtime::Runtime {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
@@ -141,7 +141,11 @@ mod tests {
             let mut clients = Clients { patience, ..Clients::new(listener) };
             let _silent = std::net::TcpStream::connect(address).unwrap();
             let (mut client, _) = clients.accept().await;
-            let error = client.read_u8().await.unwrap_err();
+            let mut octets = [0; 8];
+            let mut buffer = ReadBuf::new(&mut octets);
+            let read =
+                |context: &mut Context<'_>| Pin::new(&mut client).poll_read(context, &mut buffer);
+            let error = poll_fn(read).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         });
     }

@@ -4,6 +4,7 @@ use super::exposition::{Exposition, Kind};
 use crate::collect::{CollectDrop, ConnectionEnd, ExporterStatistics, Statistics};
 use crate::model::time::UnixMillis;
 use crate::telemetry::Reason;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
@@ -56,11 +57,18 @@ pub struct ArchiveFigures {
 type Exporter = (IpAddr, u32, String);
 
 /// The page, from one answer to the next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Page {
+    count_max: usize,
     /// Exporters that have numbers of their own. They keep them: one that came and went with
     /// its rank would be a series with holes, and the sum of the others would fall.
     shown: HashSet<Exporter>,
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self { count_max: EXPORTER_COUNT_MAX, shown: HashSet::new() }
+    }
 }
 
 impl Page {
@@ -85,13 +93,13 @@ impl Page {
 
     /// The exporters to show, and last the sum of the others.
     fn exporters(&mut self, collect: &Statistics) -> Vec<ExporterStatistics> {
-        let Self { shown } = self;
+        let Self { count_max, shown } = self;
         let known: HashMap<Exporter, &ExporterStatistics> =
             collect.exporters.iter().map(|exporter| (key(exporter), exporter)).collect();
         shown.retain(|exporter| known.contains_key(exporter));
         let mut rest: Vec<_> = known.iter().filter(|(key, _)| !shown.contains(*key)).collect();
-        rest.sort_unstable_by_key(|(key, exporter)| (u64::MAX - exporter.messages, *key));
-        let room = EXPORTER_COUNT_MAX.saturating_sub(shown.len());
+        rest.sort_unstable_by_key(|(key, exporter)| (Reverse(exporter.messages), *key));
+        let room = count_max.saturating_sub(shown.len());
         shown.extend(rest.into_iter().take(room).map(|(key, _)| key.clone()));
         let (mut rows, others): (Vec<_>, Vec<_>) =
             collect.exporters.iter().cloned().partition(|exporter| shown.contains(&key(exporter)));
@@ -166,6 +174,16 @@ fn write_sets(page: &mut Exposition, collect: &Statistics) {
             "flowd_collect_accepted_templates_total",
             "Template records accepted, repeats included.",
             collect.templates,
+        ),
+        (
+            "flowd_collect_withdrawn_templates_total",
+            "Templates withdrawn over connections.",
+            collect.withdrawals,
+        ),
+        (
+            "flowd_collect_ignored_withdrawals_total",
+            "Withdrawals in datagrams, where they mean nothing.",
+            collect.withdrawals_ignored,
         ),
         (
             "flowd_collect_displaced_exporters_total",

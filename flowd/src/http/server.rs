@@ -125,7 +125,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         if let Some((stop, thread)) = self.running.take() {
             // Both fail only if the thread has ended.
-            drop(stop.send(()));
+            stop.send(()).ok();
             drop(thread.join());
         }
     }
@@ -135,7 +135,7 @@ async fn serve(clients: Clients, router: Router, stopped: oneshot::Receiver<()>)
     let (ending, ended) = oneshot::channel();
     let signal = async move {
         drop(stopped.await);
-        drop(ending.send(()));
+        ending.send(()).ok();
     };
     let server = axum::serve(clients, router).with_graceful_shutdown(signal);
     let grace = async move {

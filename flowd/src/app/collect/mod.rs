@@ -1,5 +1,7 @@
 //! `flowd collect`: messages -> ring -> archive, a thread a worker, until told to stop.
 
+#[cfg(feature = "http")]
+mod http;
 mod workers;
 
 use super::statistics::{REQUEST, StoreStatistics};
@@ -34,6 +36,8 @@ pub struct Plan {
     pub listen: Vec<ListenAddress>,
     /// Who may send; everyone if it is empty.
     pub allow: Vec<Prefix>,
+    /// Datagrams a second that a worker takes from one address; none: as many as come.
+    pub exporter_rate_max: Option<u32>,
     /// Where to answer for metrics and health.
     pub http: Option<SocketAddr>,
     /// The store's directory.
@@ -80,12 +84,16 @@ pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
     let stop = shutdown::on_signal()?;
     let books = Arc::new(Books::default());
     let receivers = workers::open(plan, &books)?;
+    #[cfg(feature = "http")]
+    let mut server = plan.http.map(crate::http::Server::bind).transpose()?;
     let OpenStore { ring, archiver, recovery } =
         open_store(&plan.store, plan.ring, ArchiveConfig::for_ring(&plan.ring))?;
     let mut earlier = StoreStatistics::read(&plan.store);
     earlier.begin(clock::now());
     // Raised once the workers have sealed their last blocks.
     let sealed = Arc::new(Flag::default());
+    #[cfg(feature = "http")]
+    let archived = archiver.counters();
     let archiver = spawn_archiver(archiver, &sealed)?;
 
     let addresses = workers::addresses(&receivers);
@@ -99,7 +107,23 @@ pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
         move || StoreStatistics::now(&earlier, clock::now(), &books, &ring)
     };
     serve_statistics(plan, statistics.clone())?;
-    ready(&Ready { addresses, worker_count, recovery });
+    #[cfg(feature = "http")]
+    if let Some(server) = &mut server {
+        let (books, ring) = (Arc::clone(&books), Arc::clone(&ring));
+        let stop = Arc::clone(&stop);
+        server.start(Arc::new(http::Running {
+            started: clock::now(),
+            books,
+            ring,
+            archived,
+            stop,
+        }))?;
+    }
+    #[cfg(feature = "http")]
+    let http = server.as_ref().map(crate::http::Server::address);
+    #[cfg(not(feature = "http"))]
+    let http = None;
+    ready(&Ready { addresses, http, worker_count, recovery });
 
     let are_well = || !archiver.is_finished() && !threads.iter().any(JoinHandle::is_finished);
     watch(plan, &stop, &are_well, &statistics);

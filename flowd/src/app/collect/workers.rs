@@ -62,6 +62,7 @@ pub(super) fn open(plan: &Plan, books: &Arc<Books>) -> Result<Vec<Receiver>> {
             worker_count: plan.worker_count,
             receive_buffer_size: plan.receive_buffer_size,
             access: Arc::clone(&access),
+            exporter_rate_max: plan.exporter_rate_max,
             ..ListenConfig::new(address, clock::now)
         };
         match transport {

@@ -30,6 +30,11 @@ pub(in crate::cli) struct Collect {
     /// addresses, several with commas [default: everyone].
     #[arg(long, value_name = "PREFIX[,..]", value_delimiter = ',')]
     pub(in crate::cli) allow: Vec<String>,
+    /// Datagrams a second that a receiving thread takes from one address; it drops and counts
+    /// what is more, so that the rest have their share [default: no limit]. An exporter's port
+    /// always goes to the same thread; TCP slows its senders down by itself.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(in crate::cli) exporter_rate_max: Option<u32>,
     /// Receiving threads for each UDP address, each with its own socket and ring shard [default: one
     /// a CPU]. A TCP address has one.
     #[arg(long, value_name = "N")]

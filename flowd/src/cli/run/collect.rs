@@ -29,6 +29,7 @@ pub(in crate::cli) fn collect(arguments: &Collect) -> Result<Outcome> {
     let plan = Plan {
         listen: resolve::listen(&arguments.listen)?,
         allow: resolve::allow(&arguments.allow)?,
+        exporter_rate_max: arguments.exporter_rate_max,
         http: http(arguments)?,
         store: arguments.store.clone(),
         worker_count,

@@ -1,13 +1,25 @@
 //! The page against its format, and what it says of many exporters.
 
 use super::*;
+use crate::collect::{Books, Decoder, DecoderConfig, Peer, TemplateStore};
+use crate::model::{FlowBatch, ObservationDomainId};
+use crate::wire::ipfix;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+/// What a collector counts of one exporter, of the domain `number`, that sent so many messages.
 fn exporter(number: u32, messages: u64) -> ExporterStatistics {
-    ExporterStatistics {
-        messages,
-        ..ExporterStatistics::silent([192, 0, 2, 1].into(), number, "netflow-v9")
-    }
+    let config = DecoderConfig::default();
+    let books = Arc::new(Books::default());
+    let store = Arc::new(TemplateStore::new(&config));
+    let mut decoder = Decoder::new(&config, store, Arc::clone(&books));
+    let header =
+        ipfix::Header { length: 16, domain: ObservationDomainId(number), ..Default::default() };
+    let peer = Peer::tcp(([192, 0, 2, 1], 4739).into());
+    decoder.decode(&header.encode(), peer, UnixMillis(0), &mut FlowBatch::new(), &mut |_| {});
+    let one = books.statistics().exporters.remove(0);
+    assert_eq!(one.messages, 1);
+    ExporterStatistics { messages, ..one }
 }
 
 fn figures(exporters: Vec<ExporterStatistics>) -> Figures {
@@ -74,11 +86,11 @@ fn the_page_is_of_the_format_and_every_name_of_the_rule() {
         (r#"flowd_collect_dropped_messages_total{reason="malformed"}"#, 0),
         (r#"flowd_collect_ended_connections_total{reason="idle"}"#, 0),
         (
-            r#"flowd_collect_exporter_messages_total{exporter="192.0.2.1",domain="7",protocol="netflow-v9"}"#,
+            r#"flowd_collect_exporter_messages_total{exporter="192.0.2.1",domain="7",protocol="ipfix"}"#,
             5,
         ),
         (
-            r#"flowd_collect_exporter_dropped_sets_total{exporter="192.0.2.1",domain="7",protocol="netflow-v9",reason="malformed"}"#,
+            r#"flowd_collect_exporter_dropped_sets_total{exporter="192.0.2.1",domain="7",protocol="ipfix",reason="malformed"}"#,
             2,
         ),
     ] {
@@ -93,10 +105,11 @@ fn the_page_is_of_the_format_and_every_name_of_the_rule() {
 
 #[test]
 fn many_exporters_are_some_with_numbers_and_one_sum() {
-    let count = u32::try_from(EXPORTER_COUNT_MAX).unwrap() + 10;
+    const SHOWN: usize = 20;
+    let count = u32::try_from(SHOWN).unwrap() + 10;
     let exporters: Vec<_> = (0..count).map(|number| exporter(number, u64::from(number))).collect();
     let total: u64 = exporters.iter().map(|exporter| exporter.messages).sum();
-    let mut page = Page::default();
+    let mut page = Page { count_max: SHOWN, ..Page::default() };
     let of = |text: &str| -> BTreeMap<String, u64> {
         samples(text)
             .into_iter()
@@ -106,7 +119,7 @@ fn many_exporters_are_some_with_numbers_and_one_sum() {
     let mut with_others = figures(exporters);
     with_others.collect.other_exporters = Some(exporter(0, 1_000));
     let first = of(&page.write(&with_others));
-    assert_eq!(first.len(), EXPORTER_COUNT_MAX + 1);
+    assert_eq!(first.len(), SHOWN + 1);
     assert_eq!(first.values().sum::<u64>(), total + 1_000);
     let others = r#"flowd_collect_exporter_messages_total{exporter="other",domain="",protocol=""}"#;
     // The ten that sent least, and those that had no row any more.
