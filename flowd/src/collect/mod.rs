@@ -40,6 +40,7 @@ mod core;
 mod corpus_tests;
 mod decode;
 mod exporters;
+mod facts;
 mod fixed;
 mod listen;
 mod listen_tcp;
@@ -63,7 +64,9 @@ mod tests;
 
 pub use access::{Access, Prefix, PrefixError};
 pub use address::{ListenAddress, ListenError};
-pub use books::{Books, CollectDrop, ConnectionEnd, ExporterStatistics, Statistics};
+pub use books::{
+    Books, CollectDrop, ConnectionEnd, ExporterStatistics, SamplingStatistics, Statistics,
+};
 pub use connections::ConnectionLimits;
 pub use decode::{Decoder, DecoderConfig};
 pub use listen::{ListenConfig, Worker, listen};
