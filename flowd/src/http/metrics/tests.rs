@@ -2,8 +2,7 @@
 
 use super::*;
 use crate::collect::{Books, Decoder, DecoderConfig, Peer, TemplateStore};
-use crate::model::{FlowBatch, ObservationDomainId};
-use crate::wire::ipfix;
+use crate::model::FlowBatch;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -13,10 +12,11 @@ fn exporter(number: u32, messages: u64) -> ExporterStatistics {
     let books = Arc::new(Books::default());
     let store = Arc::new(TemplateStore::new(&config));
     let mut decoder = Decoder::new(&config, store, Arc::clone(&books));
-    let header =
-        ipfix::Header { length: 16, domain: ObservationDomainId(number), ..Default::default() };
+    // An IPFIX Message without sets: version, length, time, sequence, domain.
+    let mut message = vec![0, 10, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0];
+    message.extend(number.to_be_bytes());
     let peer = Peer::tcp(([192, 0, 2, 1], 4739).into());
-    decoder.decode(&header.encode(), peer, UnixMillis(0), &mut FlowBatch::new(), &mut |_| {});
+    decoder.decode(&message, peer, UnixMillis(0), &mut FlowBatch::new(), &mut |_| {});
     let one = books.statistics().exporters.remove(0);
     assert_eq!(one.messages, 1);
     ExporterStatistics { messages, ..one }
