@@ -1,8 +1,10 @@
 //! flowd's load generator and benchmarks: seeded traffic, encoded apart from flowd's own encoder,
 //! so that a mistake in one does not hide in the other.
 
+pub mod ipfix;
 pub mod number;
 pub mod random;
 pub mod send;
 pub mod traffic;
+pub mod v5;
 pub mod v9;

@@ -12,7 +12,9 @@
 use super::assign::{Field, Target, assign};
 use super::copy::How;
 use super::facts::FactFields;
-use crate::model::{Column, ColumnKind, ColumnSet, Protocol, RecordType, Shape, VARIABLE_LENGTH};
+use crate::model::{
+    BATCH_ROWS_MAX, Column, ColumnKind, ColumnSet, Protocol, RecordType, Shape, VARIABLE_LENGTH,
+};
 use crate::wire::FieldSpecifier;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, OnceLock};
@@ -272,6 +274,25 @@ impl Plan {
         }
         offsets.push(end);
         (end <= records.len()).then_some(())
+    }
+
+    /// Of records of one size: the first one's variant, and how many from it on are of the same.
+    pub(super) fn alike(&self, records: &[u8]) -> (usize, usize) {
+        let size = self.record_size_min.get();
+        let mut records = records.chunks_exact(size).take(BATCH_ROWS_MAX);
+        if let (Some(icmp), true) = (self.icmp, self.families.is_empty() && self.wide.is_empty()) {
+            // Nearly all records of nearly all templates: nothing but ICMP sets one apart.
+            let protocol = self.offsets.get(icmp.protocol).copied().unwrap_or(usize::MAX);
+            let is_other = |record: &[u8]| !matches!(record.get(protocol), Some(&(ICMP | ICMPV6)));
+            let count = records.clone().take_while(|record| is_other(record)).count();
+            if count > 0 {
+                return (0, count);
+            }
+        }
+        let offsets = &self.offsets;
+        let first = records.next().map_or(0, |record| self.variant_index(record, offsets));
+        let more = records.take_while(|record| self.variant_index(record, offsets) == first);
+        (first, more.count().saturating_add(1))
     }
 
     /// Which variant a record is of.
