@@ -24,6 +24,8 @@ pub mod ring;
 #[cfg(feature = "archive")]
 pub mod archive;
 pub mod query;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod telemetry;
 #[cfg(feature = "archive")]
 pub mod app;

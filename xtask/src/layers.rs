@@ -12,6 +12,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("collect", &["model", "wire"]),
     ("archive", &["model", "ring"]),
     ("query", &["model", "ring", "archive"]),
+    ("http", &["model", "collect"]),
     (
         "app",
         &[
@@ -24,6 +25,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "ring",
             "archive",
             "query",
+            "http",
             "telemetry",
         ],
     ),
@@ -36,6 +38,9 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("arrow_array", &["flowd/src/archive/", "flowd/src/query/"]),
     ("clap", &["flowd/src/cli/", "bench/"]),
     ("aya", &["flowd/src/probe/"]),
+    ("axum", &["flowd/src/http/"]),
+    ("tokio", &["flowd/src/http/"]),
+    ("mio", &["flowd/src/collect/"]),
     ("std::sync::atomic", &["flowd/src/ring/sync.rs", "flowd/src/telemetry/counters.rs"]),
     ("Instant::now", &["flowd/src/app/", "flowd/src/probe/clock.rs", "bench/"]),
     ("SystemTime::now", &["flowd/src/app/", "flowd/src/probe/clock.rs", "bench/"]),

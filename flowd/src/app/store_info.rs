@@ -3,8 +3,10 @@
 use super::query::damage;
 use super::statistics::StoreStatistics;
 use crate::archive::StoreSnapshot;
-use crate::collect::ExporterStatistics;
+use crate::collect::ConnectionEnd;
+pub use crate::collect::ExporterStatistics;
 use crate::model::time::UnixMillis;
+use crate::telemetry::Reason;
 use anyhow::Result;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -32,11 +34,28 @@ pub struct Info {
     /// First and last time of receipt held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub received: Option<(String, String)>,
-    /// Datagrams received.
+    /// Messages received: datagrams, and IPFIX messages of TCP connections.
     pub datagrams: u64,
+    /// Their octets.
+    pub octets: u64,
+    /// Messages that were read to their end.
+    pub datagrams_decoded: u64,
     /// Datagrams that the kernel dropped before flowd could receive them.
     pub kernel_drops: u64,
-    /// What was dropped, by reason and unit: datagrams, data sets or records.
+    /// Records decoded, of flows and of options, whether still held or not.
+    pub records_decoded: u64,
+    /// Template records accepted, repeats included.
+    pub templates: u64,
+    /// Data sets that wait for their template.
+    pub sets_held: u64,
+    /// TCP connections that came in, refused ones included.
+    pub connections: u64,
+    /// Of these open.
+    pub connections_open: u64,
+    /// The others, by why they ended.
+    pub connection_ends: BTreeMap<String, u64>,
+    /// What was dropped, by reason and unit: datagrams, data sets, templates, records, or
+    /// connections that were refused.
     pub drops: BTreeMap<String, u64>,
     /// Parts of the store that cannot be read or are not there, in words.
     pub damage: Vec<String>,
@@ -51,6 +70,7 @@ pub struct Info {
 pub fn read(store: &Path) -> Result<Info> {
     let snapshot = StoreSnapshot::open(store)?;
     let (statistics, is_collecting) = StoreStatistics::of_store(store);
+    let collect = &statistics.collect;
     let text = |millis| UnixMillis(millis).to_string();
     Ok(Info {
         is_collecting,
@@ -61,23 +81,39 @@ pub fn read(store: &Path) -> Result<Info> {
         archive_bytes: snapshot.archive_bytes(),
         index_bytes: snapshot.index_bytes(),
         received: snapshot.received().map(|(first, last)| (text(first), text(last))),
-        datagrams: statistics.collect.datagrams,
-        kernel_drops: statistics.collect.kernel_drops,
+        datagrams: collect.datagrams,
+        octets: collect.octets,
+        datagrams_decoded: collect.datagrams_decoded,
+        kernel_drops: collect.kernel_drops,
+        records_decoded: collect.records,
+        templates: collect.templates,
+        sets_held: collect.sets_held,
+        connections: collect.connections,
+        connections_open: collect.connections_open,
+        connection_ends: collect.connection_ends.clone(),
         drops: drops(&statistics),
         damage: damage(&snapshot),
-        exporters: statistics.collect.all_exporters().cloned().collect(),
+        exporters: collect.all_exporters().cloned().collect(),
     })
 }
 
 /// All drops under the reason and the unit that was dropped.
 fn drops(statistics: &StoreStatistics) -> BTreeMap<String, u64> {
     let StoreStatistics { collect, ring_drops, at: _, absences: _, appended: _ } = statistics;
+    // What other connections lost is counted by message.
+    let refused = [ConnectionEnd::NotAllowed, ConnectionEnd::OverLimit];
+    let refused: BTreeMap<String, u64> = refused
+        .into_iter()
+        .filter_map(|end| collect.connection_ends.get_key_value(Reason::name(end)))
+        .map(|(reason, &count)| (reason.clone(), count))
+        .collect();
     let mut drops = BTreeMap::from([("kernelDatagrams".to_owned(), collect.kernel_drops)]);
     for (unit, reasons) in [
         ("Datagrams", &collect.drops),
         ("Sets", &collect.set_drops),
         ("Templates", &collect.template_drops),
         ("Records", ring_drops),
+        ("Connections", &refused),
     ] {
         drops.extend(reasons.iter().map(|(reason, &count)| (format!("{reason}{unit}"), count)));
     }

@@ -1,6 +1,7 @@
 //! `flowd store info` for people.
 
-use crate::app::store_info::Info;
+use crate::app::store_info::{ExporterStatistics, Info};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
 /// Prints the state of a store, a matter a line.
@@ -21,39 +22,120 @@ pub(super) fn print(info: &Info, out: &mut impl Write) -> io::Result<()> {
     if let Some((first, last)) = &info.received {
         writeln!(out, "received    {first} to {last}")?;
     }
-    writeln!(out, "datagrams   {} received", info.datagrams)?;
-    let dropped: Vec<String> = info
-        .drops
-        .iter()
-        .filter(|(_, count)| **count > 0)
-        .map(|(reason, count)| format!("{reason} {count}"))
-        .collect();
-    let dropped = if dropped.is_empty() { "nothing".to_owned() } else { dropped.join(", ") };
-    writeln!(out, "dropped     {dropped}")?;
+    writeln!(
+        out,
+        "messages    {} received, {}; {} decoded, with {} records",
+        info.datagrams,
+        size(info.octets),
+        info.datagrams_decoded,
+        info.records_decoded
+    )?;
+    writeln!(
+        out,
+        "templates   {} accepted; {} data sets wait for theirs",
+        info.templates, info.sets_held
+    )?;
+    if info.connections > 0 {
+        writeln!(
+            out,
+            "connections {} came, {} are open; ended: {}",
+            info.connections,
+            info.connections_open,
+            counts(&info.connection_ends)
+        )?;
+    }
+    writeln!(out, "dropped     {}", counts(&info.drops))?;
     for damage in &info.damage {
         writeln!(out, "damage      {damage}")?;
     }
     if !info.exporters.is_empty() {
-        writeln!(
-            out,
-            "\n{:<40} {:>10} {:<11} {:>12} {:>14} {:>6} {:>10}",
-            "exporter", "domain", "protocol", "messages", "records", "gaps", "lost"
-        )?;
-    }
-    for exporter in &info.exporters {
-        writeln!(
-            out,
-            "{:<40} {:>10} {:<11} {:>12} {:>14} {:>6} {:>10}",
-            exporter.address.to_string(),
-            exporter.domain,
-            exporter.protocol,
-            exporter.messages,
-            exporter.records,
-            exporter.sequence_gaps,
-            exporter.messages_lost
-        )?;
+        writeln!(out)?;
+        print_exporters(&info.exporters, out)?;
     }
     Ok(())
+}
+
+/// What happened, with how often.
+fn counts(counts: &BTreeMap<String, u64>) -> String {
+    let counts: Vec<String> = counts
+        .iter()
+        .filter(|(_, count)| **count > 0)
+        .map(|(what, count)| format!("{what} {count}"))
+        .collect();
+    if counts.is_empty() { "nothing".to_owned() } else { counts.join(", ") }
+}
+
+/// Headings of what is said of an exporter. The first column and the last are texts, aligned to
+/// the left; the others to the right.
+const HEADINGS: [&str; 13] = [
+    "exporter",
+    "domain",
+    "protocol",
+    "messages",
+    "records",
+    "templates",
+    "gaps",
+    "lost",
+    "late",
+    "twice",
+    "restarts",
+    "sampling",
+    "dropped sets",
+];
+
+/// A line an exporter, under headings.
+fn print_exporters(exporters: &[ExporterStatistics], out: &mut impl Write) -> io::Result<()> {
+    let rows: Vec<[String; 13]> = exporters.iter().map(cells).collect();
+    let headings = HEADINGS.map(str::to_owned);
+    let width = |column: usize| {
+        let cells = rows.iter().chain([&headings]).map(|row| row[column].len());
+        cells.max().unwrap_or(0)
+    };
+    let widths: [usize; 13] = std::array::from_fn(width);
+    for row in [&headings].into_iter().chain(&rows) {
+        let mut line = String::new();
+        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
+            line += &match column {
+                0 => format!("{cell:<width$}"),
+                12 => format!("  {cell}"),
+                _ => format!("  {cell:>width$}"),
+            };
+        }
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
+}
+
+fn cells(exporter: &ExporterStatistics) -> [String; 13] {
+    // What was lost is counted in what the protocol's sequence numbers count.
+    let lost = match (exporter.messages_lost, exporter.records_lost) {
+        (0, 0) => "0".to_owned(),
+        (messages, 0) => format!("{messages} messages"),
+        (0, records) => format!("{records} records"),
+        (messages, records) => format!("{messages} messages, {records} records"),
+    };
+    let sampling: BTreeSet<u64> = exporter.sampling.iter().map(|s| s.interval).collect();
+    let sampling: Vec<String> = sampling.iter().map(|interval| format!("1:{interval}")).collect();
+    let sampling = if sampling.is_empty() { "-".to_owned() } else { sampling.join(",") };
+    let mut dropped = counts(&exporter.set_drops);
+    if dropped == "nothing" {
+        dropped = "-".to_owned();
+    }
+    [
+        exporter.address.to_string(),
+        exporter.domain.to_string(),
+        exporter.protocol.clone(),
+        exporter.messages.to_string(),
+        exporter.records.to_string(),
+        exporter.templates.to_string(),
+        exporter.sequence_gaps.to_string(),
+        lost,
+        exporter.messages_late.to_string(),
+        exporter.messages_repeated.to_string(),
+        exporter.restarts.to_string(),
+        sampling,
+        dropped,
+    ]
 }
 
 /// Octets in the unit that suits them.
@@ -71,6 +153,45 @@ fn size(octets: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn exporters_are_lines_under_headings_whatever_their_widths() {
+        let exporter = |text: &str| serde_json::from_str(text).unwrap();
+        let exporters: Vec<ExporterStatistics> = vec![
+            exporter(
+                r#"{"address": "192.0.2.1", "domain": 7, "protocol": "ipfix", "messages": 12,
+                    "records": 300, "templates": 2, "sequenceGaps": 1, "messagesLost": 0,
+                    "recordsLost": 25, "messagesLate": 0, "messagesRepeated": 0, "restarts": 1,
+                    "sampling": [{"sampler": 0, "interval": 1000, "since": 0}],
+                    "setDrops": {"malformed": 1, "templateMissing": 2}}"#,
+            ),
+            exporter(
+                r#"{"address": "2001:db8:1:2:3:4:5:6", "domain": 4294967295,
+                    "protocol": "netflow-v9", "messages": 123456789, "records": 0, "templates": 0,
+                    "sequenceGaps": 0, "messagesLost": 3, "messagesLate": 4,
+                    "messagesRepeated": 5, "restarts": 0, "setDrops": {}}"#,
+            ),
+        ];
+        let mut out = Vec::new();
+        print_exporters(&exporters, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let lines: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
+            .collect();
+        let first = ["192.0.2.1", "7", "ipfix", "12", "300", "2", "1", "25 records", "0", "0", "1"];
+        let second = ["2001:db8:1:2:3:4:5:6", "4294967295", "netflow-v9", "123456789", "0", "0"];
+        assert_eq!(lines[0], HEADINGS);
+        assert_eq!(lines[1][..11], first);
+        assert_eq!(lines[1][11..], ["1:1000", "malformed 1, templateMissing 2"]);
+        assert_eq!(lines[2][..6], second);
+        assert_eq!(lines[2][6..], ["0", "3 messages", "4", "5", "0", "-", "-"]);
+        // Right-hand edges are under one another.
+        let edge = |line: &str, cell: &str| line.find(cell).map(|at| at + cell.len());
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(edge(lines[0], "messages"), edge(lines[2], "123456789"));
+        assert_eq!(edge(lines[0], "lost"), edge(lines[1], "25 records"));
+    }
 
     #[test]
     fn sizes_are_in_the_unit_that_suits_them() {

@@ -1,5 +1,6 @@
 //! Text of the command line -> typed values, each mistake one line that says what was expected.
 
+use crate::app::collect::{ListenAddress, Prefix, Transport};
 use crate::query::quantity;
 use anyhow::{Context, Result, bail};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -39,15 +40,52 @@ pub(super) fn collectors(urls: &[String]) -> Result<Vec<SocketAddr>> {
     Ok(collectors)
 }
 
-/// Where to listen.
-pub(super) fn listen(url: &str) -> Result<SocketAddr> {
-    let host = udp_host(url)?;
+/// Where to listen, each address once.
+pub(super) fn listen(urls: &[String]) -> Result<Vec<ListenAddress>> {
+    let mut addresses = Vec::new();
+    for url in urls {
+        let address = listen_address(url)?;
+        // Port 0 is another one each time.
+        if addresses.contains(&address) && address.address.port() != 0 {
+            bail!("--listen: {address} is named twice");
+        }
+        addresses.push(address);
+    }
+    Ok(addresses)
+}
+
+fn listen_address(url: &str) -> Result<ListenAddress> {
     let wrong = || {
         format!(
-            "`{url}` is not an address to listen on; write udp://ADDR:PORT, such as udp://0.0.0.0:2055"
+            "`{url}` is not an address to listen on; write udp://ADDR:PORT or tcp://ADDR:PORT, \
+             such as udp://0.0.0.0:2055"
         )
     };
-    host.parse().with_context(wrong)
+    let (transport, host) = match url.split_once("://") {
+        Some(("udp", host)) => (Transport::Udp, host),
+        Some(("tcp", host)) => (Transport::Tcp, host),
+        Some((scheme, _)) => {
+            bail!("`{url}`: {scheme} is not supported; write udp://ADDR:PORT or tcp://ADDR:PORT")
+        }
+        None => bail!("{}", wrong()),
+    };
+    let address = host.parse().with_context(wrong)?;
+    Ok(ListenAddress { transport, address })
+}
+
+/// Who may send.
+pub(super) fn allow(prefixes: &[String]) -> Result<Vec<Prefix>> {
+    prefixes.iter().map(|text| text.trim().parse().context("--allow")).collect()
+}
+
+/// An address of an option at which to answer.
+#[cfg(feature = "http")]
+pub(super) fn bind(option: &str, text: &str) -> Result<SocketAddr> {
+    text.parse().with_context(|| {
+        format!(
+            "{option}: `{text}` is not an address with a port; write 127.0.0.1:9100 or [::]:9100"
+        )
+    })
 }
 
 /// A duration of an option.
@@ -77,11 +115,36 @@ mod tests {
             let words = collector(&format!("udp://127.0.0.1:{port}")).unwrap_err().to_string();
             assert!(words.contains("1 to 65535"), "{words}");
         }
-        assert_eq!(listen("udp://[::]:2055").unwrap().port(), 2055);
         for wrong in ["127.0.0.1:2055", "tcp://127.0.0.1:2055", "udp://127.0.0.1"] {
             assert!(collector(wrong).is_err(), "{wrong}");
-            assert!(listen(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn addresses_to_listen_on_are_of_udp_and_tcp_and_named_once() {
+        let listen = |urls: &[&str]| {
+            let urls: Vec<String> = urls.iter().map(|url| (*url).to_owned()).collect();
+            listen(&urls).map(|addresses| {
+                addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+            })
+        };
+        let all =
+            ["udp://[::]:2055", "tcp://0.0.0.0:2055", "udp://127.0.0.1:0", "udp://127.0.0.1:0"];
+        assert_eq!(listen(&all).unwrap(), all.join(" "));
+        for wrong in ["127.0.0.1:2055", "udp://127.0.0.1", "tcp://host:1", "sctp://127.0.0.1:1"] {
+            let words = listen(&[wrong]).unwrap_err().to_string();
+            assert!(words.contains(wrong) && words.contains("tcp://ADDR:PORT"), "{words}");
+        }
+        let words = listen(&["tcp://[::]:1", "tcp://[::]:1"]).unwrap_err().to_string();
+        assert_eq!(words, "--listen: tcp://[::]:1 is named twice");
+    }
+
+    #[test]
+    fn who_may_send_is_prefixes() {
+        let allow = |text: &str| allow(&text.split(',').map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(allow("192.0.2.0/24, ::1").unwrap().len(), 2);
+        let error = format!("{:#}", allow("192.0.2.0/24,router").unwrap_err());
+        assert!(error.starts_with("--allow: `router` is no address or prefix"), "{error}");
     }
 
     #[test]

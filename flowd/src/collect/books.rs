@@ -20,8 +20,12 @@ pub enum CollectDrop {
     TemplateMissing,
     /// A data set or template beyond a limit.
     OverLimit,
-    /// The socket cut it short.
+    /// The socket cut it short, or its connection ended before it did.
     Truncated,
+    /// It came from an address that may not send.
+    NotAllowed,
+    /// Its exporter sent more than its share.
+    RateLimited,
 }
 
 impl Reason for CollectDrop {
@@ -31,6 +35,8 @@ impl Reason for CollectDrop {
         Self::TemplateMissing,
         Self::OverLimit,
         Self::Truncated,
+        Self::NotAllowed,
+        Self::RateLimited,
     ];
 
     fn index(self) -> usize {
@@ -40,6 +46,8 @@ impl Reason for CollectDrop {
             Self::TemplateMissing => 2,
             Self::OverLimit => 3,
             Self::Truncated => 4,
+            Self::NotAllowed => 5,
+            Self::RateLimited => 6,
         }
     }
 
@@ -50,6 +58,73 @@ impl Reason for CollectDrop {
             Self::TemplateMissing => "templateMissing",
             Self::OverLimit => "overLimit",
             Self::Truncated => "truncated",
+            Self::NotAllowed => "notAllowed",
+            Self::RateLimited => "rateLimited",
+        }
+    }
+}
+
+/// Why a TCP connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionEnd {
+    /// The exporter closed it, or it broke.
+    Closed,
+    /// The exporter closed it within a message.
+    Truncated,
+    /// What it sent is no message.
+    Malformed,
+    /// What it sent is no IPFIX.
+    UnsupportedVersion,
+    /// No message came for long.
+    Idle,
+    /// A message began and did not come to its end in time.
+    Stalled,
+    /// There were too many, or too much of their messages was waiting.
+    OverLimit,
+    /// It came from an address that may not send.
+    NotAllowed,
+    /// The collector ended.
+    Stopped,
+}
+
+impl Reason for ConnectionEnd {
+    const ALL: &'static [Self] = &[
+        Self::Closed,
+        Self::Truncated,
+        Self::Malformed,
+        Self::UnsupportedVersion,
+        Self::Idle,
+        Self::Stalled,
+        Self::OverLimit,
+        Self::NotAllowed,
+        Self::Stopped,
+    ];
+
+    fn index(self) -> usize {
+        match self {
+            Self::Closed => 0,
+            Self::Truncated => 1,
+            Self::Malformed => 2,
+            Self::UnsupportedVersion => 3,
+            Self::Idle => 4,
+            Self::Stalled => 5,
+            Self::OverLimit => 6,
+            Self::NotAllowed => 7,
+            Self::Stopped => 8,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Truncated => "truncated",
+            Self::Malformed => "malformed",
+            Self::UnsupportedVersion => "unsupportedVersion",
+            Self::Idle => "idle",
+            Self::Stalled => "stalled",
+            Self::OverLimit => "overLimit",
+            Self::NotAllowed => "notAllowed",
+            Self::Stopped => "stopped",
         }
     }
 }
@@ -62,6 +137,8 @@ pub struct Books {
     pub(super) datagrams_decoded: Counter,
     pub(super) datagram_drops: Drops<CollectDrop>,
     pub(super) kernel_drops: Counter,
+    pub(super) connections: Counter,
+    pub(super) connection_ends: Drops<ConnectionEnd>,
     pub(super) records: Counter,
     pub(super) sets: Counter,
     pub(super) sets_decoded: Counter,
@@ -101,12 +178,19 @@ impl Books {
         let (sets, sets_decoded) = (self.sets.value(), self.sets_decoded.value());
         let set_drops = by_name(&self.set_drops);
         let sets_dropped: u64 = set_drops.values().sum();
+        // In this order: one that ends meanwhile must not be missing at its beginning.
+        let connection_ends = by_name(&self.connection_ends);
+        let connections = self.connections.value();
+        let connections_ended: u64 = connection_ends.values().sum();
         Statistics {
             datagrams: self.datagrams.value(),
             octets: self.octets.value(),
             datagrams_decoded: self.datagrams_decoded.value(),
             drops: by_name(&self.datagram_drops),
             kernel_drops: self.kernel_drops.value(),
+            connections,
+            connections_open: connections.saturating_sub(connections_ended),
+            connection_ends,
             records: self.records.value(),
             sets,
             sets_decoded,
@@ -127,7 +211,7 @@ impl Books {
 }
 
 /// The reasons that happened, with their counts.
-pub(super) fn by_name(drops: &Drops<CollectDrop>) -> BTreeMap<String, u64> {
+pub(super) fn by_name<R: Reason>(drops: &Drops<R>) -> BTreeMap<String, u64> {
     drops
         .iter()
         .filter(|&(_, count)| count > 0)
@@ -150,6 +234,12 @@ pub struct Statistics {
     /// Datagrams that the kernel dropped because the socket's buffer was full. They were never
     /// received, and stand beside the other counts.
     pub kernel_drops: u64,
+    /// TCP connections that came in, those among them that were refused.
+    pub connections: u64,
+    /// Connections that have not ended.
+    pub connections_open: u64,
+    /// The others, by why they ended.
+    pub connection_ends: BTreeMap<String, u64>,
     /// Records decoded, of flows and of options.
     pub records: u64,
     /// Data sets received.

@@ -27,6 +27,8 @@ pub struct DecoderConfig {
     pub with_collection_time: bool,
     /// Sessions (exporter address, port, domain) that a worker remembers.
     pub session_count_max: usize,
+    /// Of these from one address.
+    pub session_count_per_address_max: usize,
     /// Data that waits for its template.
     pub pending: PendingLimits,
     /// Templates.
@@ -38,6 +40,7 @@ impl Default for DecoderConfig {
         Self {
             with_collection_time: true,
             session_count_max: 65_536,
+            session_count_per_address_max: 4_096,
             pending: PendingLimits::default(),
             templates: TemplateLimits::default(),
         }
@@ -96,7 +99,7 @@ impl Decoder {
     #[must_use]
     pub fn new(config: &DecoderConfig, store: Arc<TemplateStore>, books: Arc<Books>) -> Self {
         Self {
-            sessions: Sessions::new(config.session_count_max),
+            sessions: Sessions::new(config.session_count_max, config.session_count_per_address_max),
             fixed: FixedDecoder::new(config.own_columns()),
             sflow: SflowDecoder::new(config.own_columns()),
             stream_count: 0,
@@ -152,6 +155,7 @@ impl Decoder {
     ) {
         self.core.retry(now, &mut Output { batch, full });
         self.core.expire(now);
+        self.sessions.look(now);
     }
 
     fn decode_v9(
@@ -163,7 +167,7 @@ impl Decoder {
     ) -> Result<(), CollectDrop> {
         let v9::Message { header, sets } = v9::Message::decode(datagram).map_err(drop_reason)?;
         let key = SessionKey::new(peer, header.source_id, Protocol::NetflowV9);
-        let session = session(&mut self.sessions, &self.core.books, key, received);
+        let session = session(&mut self.sessions, &self.core.books, key, received)?;
         // RFC 3954 section 5.1: the sequence counts Export Packets.
         session.observe(header.sequence_number, Some(1), Some(header.sys_uptime));
         let context = MessageContext {
@@ -190,7 +194,7 @@ impl Decoder {
             let message = ipfix::Message::decode(rest).map_err(drop_reason)?;
             let ipfix::Message { header, sets, after } = message;
             let key = SessionKey::new(peer, header.domain, Protocol::Ipfix);
-            let session = session(&mut self.sessions, &self.core.books, key, received);
+            let session = session(&mut self.sessions, &self.core.books, key, received)?;
             let context = MessageContext {
                 export_time: header.export_time(),
                 sys_uptime: None,
@@ -227,7 +231,7 @@ impl Decoder {
         };
         let domain = ObservationDomainId(u32::from(message.header.engine));
         let key = SessionKey::new(peer, domain, protocol);
-        let session = session(&mut self.sessions, &self.core.books, key, received);
+        let session = session(&mut self.sessions, &self.core.books, key, received)?;
         decode_fixed_message(&mut self.fixed, &mut self.core, session, &message, received, output)
     }
 
@@ -247,7 +251,7 @@ impl Decoder {
             protocol: Protocol::Sflow,
         };
         let books = &self.core.books;
-        let session = session(&mut self.sessions, books, key, received);
+        let session = session(&mut self.sessions, books, key, received)?;
         session.observe(datagram.sequence_number, Some(1), Some(datagram.uptime));
         let mut context = RecordContext {
             origin: &session.origin,
@@ -291,18 +295,19 @@ fn session<'a>(
     books: &Books,
     key: SessionKey,
     received: UnixMillis,
-) -> &'a mut Session {
+) -> Result<&'a mut Session, CollectDrop> {
     let session = sessions.get_or_make(key, received, || {
         let origin = Origin { address: key.address, domain: key.domain, protocol: key.protocol };
         let exporter = books.exporter(&origin);
         (Arc::new(origin), exporter)
     });
+    let session = session.ok_or(CollectDrop::OverLimit)?;
     if session.books.has_given_way() {
         session.books = books.exporter(&session.origin);
     }
     session.books.heard(books);
     session.books.messages.add(1);
-    session
+    Ok(session)
 }
 
 /// The word that all flow protocols begin with.

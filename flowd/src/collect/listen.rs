@@ -1,7 +1,13 @@
-//! Where to listen, and the loop that a worker runs: datagrams from the kernel to the decoder.
+//! How to listen, and the loop that a UDP worker runs: datagrams from the kernel to the decoder.
 
+use super::Transport;
+use super::access::Access;
+use super::address::{ListenAddress, ListenError};
 use super::arena::{Arena, SLOT_SIZE, Wait};
 use super::books::{Books, CollectDrop};
+use super::budget::Budgets;
+use super::complaints::Complaints;
+use super::connections::ConnectionLimits;
 use super::decode::{Decoder, DecoderConfig};
 use super::socket::{kernel_drops, open, set_receive_buffer, share_port};
 use super::template_cache::TemplateStore;
@@ -12,21 +18,28 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
+use tracing::warn;
 
-/// How long a worker waits for a datagram before it looks at the wish to stop.
-const WAIT: Duration = Duration::from_millis(100);
+/// How long a worker waits for traffic before it looks at the wish to stop.
+pub(super) const WAIT: Duration = Duration::from_millis(100);
 /// How long after the wish to stop a worker goes on taking what has arrived already.
-const DRAIN_MILLIS_MAX: i64 = 1_000;
+pub(super) const DRAIN_MILLIS_MAX: i64 = 1_000;
 
 /// Where and how to listen.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ListenConfig {
     /// Address and port. `[::]` takes IPv4 too; port 0 is any that is free.
     pub address: SocketAddr,
-    /// Workers, each with a socket of its own.
+    /// Workers, each with a socket of its own; TCP has one.
     pub worker_count: usize,
-    /// Octets that the kernel holds for each socket.
+    /// Octets that the kernel holds for each UDP socket.
     pub receive_buffer_size: usize,
+    /// Who may send.
+    pub access: Arc<Access>,
+    /// Datagrams a second that a worker takes from one address; none: as many as come.
+    pub exporter_rate_max: Option<u32>,
+    /// Limits of TCP.
+    pub connections: ConnectionLimits,
     /// What tells the time.
     pub clock: fn() -> UnixMillis,
     /// How datagrams are decoded.
@@ -41,46 +54,11 @@ impl ListenConfig {
             address,
             worker_count: 1,
             receive_buffer_size: 64 << 20,
+            access: Arc::new(Access::everyone()),
+            exporter_rate_max: None,
+            connections: ConnectionLimits::default(),
             clock,
             decoder: DecoderConfig::default(),
-        }
-    }
-}
-
-/// Why an address cannot be listened at.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ListenError {
-    /// Another process has the port.
-    #[error(
-        "udp://{0} is in use: stop the process that has it \
-         (`ss -ulpn 'sport = :{port}'` names it) or listen at another port",
-        port = .0.port()
-    )]
-    InUse(SocketAddr),
-    /// No network of this machine has the address.
-    #[error("udp://{0} is no address of this machine: `ip address` lists those it has")]
-    NoSuchAddress(SocketAddr),
-    /// The port is one that only root may have.
-    #[error("udp://{0} may not be listened at by this user: choose a port from 1024 on")]
-    NotAllowed(SocketAddr),
-    /// The system refused something else.
-    #[error("udp://{address}: {source}")]
-    System {
-        /// Where.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-impl ListenError {
-    fn new(address: SocketAddr, source: io::Error) -> Self {
-        match source.kind() {
-            io::ErrorKind::AddrInUse => Self::InUse(address),
-            io::ErrorKind::AddrNotAvailable => Self::NoSuchAddress(address),
-            io::ErrorKind::PermissionDenied => Self::NotAllowed(address),
-            _ => Self::System { address, source },
         }
     }
 }
@@ -96,7 +74,8 @@ pub fn listen(
     store: &Arc<TemplateStore>,
     books: &Arc<Books>,
 ) -> Result<Vec<Worker>, ListenError> {
-    let fail = |source| ListenError::new(config.address, source);
+    let listen = ListenAddress { transport: Transport::Udp, address: config.address };
+    let fail = |source| ListenError::new(listen, source);
     let first = open(config.address, false).map_err(fail)?;
     share_port(&first).map_err(fail)?;
     let address = first.local_addr().map_err(fail)?;
@@ -115,6 +94,9 @@ pub fn listen(
             decoder: Decoder::new(&config.decoder, Arc::clone(store), Arc::clone(books)),
             batch: FlowBatch::new(),
             books: Arc::clone(books),
+            access: Arc::clone(&config.access),
+            budgets: config.exporter_rate_max.map(Budgets::new),
+            complaints: Complaints::default(),
             clock: config.clock,
             kernel_drops_seen: 0,
             socket,
@@ -123,11 +105,7 @@ pub fn listen(
     if let Some(worker) = workers.first() {
         let (asked, got) = (config.receive_buffer_size, worker.receive_buffer_size);
         if got < asked {
-            tracing::warn!(
-                asked,
-                got,
-                "the receive buffer is smaller than asked: raise net.core.rmem_max"
-            );
+            warn!(asked, got, "the receive buffer is smaller than asked: raise net.core.rmem_max");
         }
     }
     Ok(workers)
@@ -143,6 +121,9 @@ pub struct Worker {
     decoder: Decoder,
     batch: FlowBatch,
     books: Arc<Books>,
+    access: Arc<Access>,
+    budgets: Option<Budgets>,
+    complaints: Complaints,
     clock: fn() -> UnixMillis,
     /// The socket's drop count when it was looked at last.
     kernel_drops_seen: u32,
@@ -201,14 +182,28 @@ impl Worker {
     /// Decodes a round's datagrams; its end is the receive time of all of them.
     fn decode(&mut self, count: usize, now: UnixMillis, sink: &mut dyn FnMut(&FlowBatch)) {
         for datagram in self.arena.datagrams(count) {
-            match datagram {
-                Some((octets, peer)) => {
-                    self.decoder.decode(octets, peer.into(), now, &mut self.batch, sink);
-                }
-                None => {
-                    self.books.received(SLOT_SIZE);
-                    self.books.datagram_drops.count(CollectDrop::Truncated, 1);
-                }
+            let Some((octets, peer)) = datagram else {
+                self.books.received(SLOT_SIZE);
+                self.books.datagram_drops.count(CollectDrop::Truncated, 1);
+                continue;
+            };
+            let budgets = &mut self.budgets;
+            let refused = if !self.access.allows(peer.ip()) {
+                Some((CollectDrop::NotAllowed, "--allow does not name the sender"))
+            } else if budgets.as_mut().is_some_and(|budgets| !budgets.spend(peer.ip(), now)) {
+                Some((CollectDrop::RateLimited, "it sends more than --exporter-rate-max"))
+            } else {
+                None
+            };
+            let Some((reason, words)) = refused else {
+                self.decoder.decode(octets, peer.into(), now, &mut self.batch, sink);
+                continue;
+            };
+            self.books.received(octets.len());
+            self.books.datagram_drops.count(reason, 1);
+            if let Some(suppressed) = self.complaints.pass(peer.ip(), now) {
+                let from = peer.ip().to_canonical();
+                warn!(%from, reason = words, suppressed, "datagrams dropped");
             }
         }
         self.hand_on(sink);

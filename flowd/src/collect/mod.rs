@@ -1,7 +1,8 @@
-//! collect: the Collecting Process. In: datagrams. Out: [`FlowBatch`](crate::model::FlowBatch)es.
+//! collect: the Collecting Process. In: datagrams and streams. Out: [`FlowBatch`](crate::model::FlowBatch)es.
 //! Never: storage, or a clock of its own.
 //!
 //! ```text
+//! TCP --[TcpWorker: Stream]--> message -+
 //! UDP --[Worker: recvmmsg]--> datagram --[Decoder]--> FlowBatch --> sink
 //!                                           |  ^
 //!                     templates, any worker's  |  data whose template came late
@@ -14,7 +15,8 @@
 //! - [`TemplateStore`]: shared by all workers, read without a lock.
 //! - [`Books`]: what was received, decoded and dropped, and by whom it was sent;
 //!   [`Books::statistics`] at any time from any thread.
-//! - [`listen()`]: sockets and the loop that a worker runs.
+//! - [`listen()`], [`listen_tcp()`]: sockets and the loop that a worker runs; [`Access`] says who
+//!   is heard.
 //!
 //! Two laws hold, and the tests hold them: datagrams received = decoded + dropped by reason, and
 //! data sets received = decoded + held + dropped by reason.
@@ -24,9 +26,14 @@
     warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)
 )]
 
+mod access;
+mod address;
 mod arena;
 mod assign;
 mod books;
+mod budget;
+mod complaints;
+mod connections;
 mod copy;
 mod core;
 #[cfg(test)]
@@ -37,6 +44,7 @@ mod facts;
 mod fixed;
 mod learn;
 mod listen;
+mod listen_tcp;
 mod message;
 mod peer;
 mod pending;
@@ -48,14 +56,23 @@ mod sequence;
 mod session;
 mod sflow;
 mod socket;
+mod stream;
 mod sum;
+#[cfg(test)]
+mod tcp_tests;
 mod template_cache;
 #[cfg(test)]
 mod tests;
 
-pub use books::{Books, CollectDrop, ExporterStatistics, SamplingStatistics, Statistics};
+pub use access::{Access, Prefix, PrefixError};
+pub use address::{ListenAddress, ListenError};
+pub use books::{
+    Books, CollectDrop, ConnectionEnd, ExporterStatistics, SamplingStatistics, Statistics,
+};
+pub use connections::ConnectionLimits;
 pub use decode::{Decoder, DecoderConfig};
-pub use listen::{ListenConfig, ListenError, Worker, listen};
+pub use listen::{ListenConfig, Worker, listen};
+pub use listen_tcp::{TcpWorker, listen_tcp};
 pub use peer::{Peer, Transport};
 pub use pending::PendingLimits;
 pub use sflow::SampleStatistics;

@@ -9,8 +9,14 @@ use super::template_cache::DomainTemplates;
 use crate::model::time::{SysUptime, UnixMillis};
 use crate::model::{ObservationDomainId, Origin, Protocol};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+/// How long a session was not heard of that makes room for others of its address.
+const SILENT_MILLIS_MAX: i64 = 600_000;
+/// How often addresses without room are looked through.
+const LOOK_INTERVAL_MILLIS: i64 = 10_000;
 
 /// What tells Transport Sessions apart (UDP has no connection: RFC 7011 section 10.3.1), and
 /// within them the scope of templates and sequence numbers.
@@ -107,45 +113,106 @@ impl Session {
 pub(super) struct Sessions {
     map: HashMap<SessionKey, Session>,
     count_max: usize,
+    /// The keys of each address, so that one cannot have all the room.
+    by_address: HashMap<IpAddr, Vec<SessionKey>>,
+    count_per_address_max: usize,
+    /// When addresses without room were looked through last.
+    looked: UnixMillis,
 }
 
 impl Sessions {
-    pub(super) fn new(count_max: usize) -> Self {
-        Self { map: HashMap::new(), count_max: count_max.max(1) }
+    pub(super) fn new(count_max: usize, count_per_address_max: usize) -> Self {
+        Self {
+            map: HashMap::new(),
+            count_max: count_max.max(1),
+            by_address: HashMap::new(),
+            count_per_address_max: count_per_address_max.max(1),
+            looked: UnixMillis::default(),
+        }
     }
 
-    /// The session of this key; `make` gives a new one its origin and counters.
+    /// The session of this key; `make` gives a new one its origin and counters. None if the
+    /// address has too many: [`Sessions::look`] makes room among those that are silent.
     pub(super) fn get_or_make(
         &mut self,
         key: SessionKey,
         now: UnixMillis,
         make: impl FnOnce() -> (Arc<Origin>, Arc<ExporterBooks>),
-    ) -> &mut Session {
+    ) -> Option<&mut Session> {
         if self.map.len() >= self.count_max && !self.map.contains_key(&key) {
             self.forget_some();
         }
-        let session = self.map.entry(key).or_insert_with(|| {
-            let (origin, books) = make();
-            Session {
-                origin,
-                port: key.port,
-                books,
-                templates: None,
-                booted: None,
-                samplings: Vec::new(),
-                samples: SampleSequences::default(),
-                sequence: Sequence::default(),
-                last_used: now,
+        let session = match self.map.entry(key) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let of_address = self.by_address.entry(key.address).or_default();
+                if of_address.len() >= self.count_per_address_max {
+                    return None;
+                }
+                of_address.push(key);
+                let (origin, books) = make();
+                place.insert(Session {
+                    origin,
+                    port: key.port,
+                    books,
+                    templates: None,
+                    booted: None,
+                    samplings: Vec::new(),
+                    samples: SampleSequences::default(),
+                    sequence: Sequence::default(),
+                    last_used: now,
+                })
             }
-        });
+        };
         session.last_used = now;
-        session
+        Some(session)
     }
 
     /// Forgets the sessions of a connection that has ended.
     pub(super) fn forget_peer(&mut self, peer: Peer) {
-        let (address, port) = (peer.ip(), peer.address.port());
-        self.map.retain(|key, _| key.address != address || key.port != port);
+        let port = peer.address.port();
+        self.forget_of(peer.ip(), |key, _| key.port == port);
+    }
+
+    /// Makes room, now and then, at addresses that have none, by forgetting sessions that were
+    /// not heard of for long.
+    pub(super) fn look(&mut self, now: UnixMillis) {
+        // A clock that was set back counts as due.
+        if (0..LOOK_INTERVAL_MILLIS).contains(&now.0.saturating_sub(self.looked.0)) {
+            return;
+        }
+        self.looked = now;
+        let count_max = self.count_per_address_max;
+        let is_full = |keys: &Vec<SessionKey>| keys.len() >= count_max;
+        let full: Vec<IpAddr> = self
+            .by_address
+            .iter()
+            .filter(|(_, keys)| is_full(keys))
+            .map(|(address, _)| *address)
+            .collect();
+        for address in full {
+            self.forget_of(address, |_, session| {
+                !(0..SILENT_MILLIS_MAX).contains(&now.0.saturating_sub(session.last_used.0))
+            });
+        }
+    }
+
+    /// Forgets those sessions of an address that `is_over` says.
+    fn forget_of(&mut self, address: IpAddr, is_over: impl Fn(&SessionKey, &Session) -> bool) {
+        let Some(keys) = self.by_address.get_mut(&address) else {
+            return;
+        };
+        let map = &mut self.map;
+        keys.retain(|key| {
+            let ends = map.get(key).is_none_or(|session| is_over(key, session));
+            if ends {
+                map.remove(key);
+            }
+            !ends
+        });
+        if keys.is_empty() {
+            self.by_address.remove(&address);
+        }
     }
 
     /// Forgets where all sFlow samples stood in their sequences.
@@ -167,6 +234,11 @@ impl Sessions {
             to_forget = to_forget.saturating_sub(usize::from(forget));
             !forget
         });
+        let map = &self.map;
+        self.by_address.retain(|_, keys| {
+            keys.retain(|key| map.contains_key(key));
+            !keys.is_empty()
+        });
     }
 }
 
@@ -177,22 +249,60 @@ mod tests {
     #[test]
     fn old_sessions_give_way() {
         let books = super::super::Books::default();
-        let mut sessions = Sessions::new(16);
+        let mut sessions = Sessions::new(16, 1_000);
         for port in 0..100u16 {
             let key = SessionKey::new(
                 Peer::udp(([192, 0, 2, 1], port).into()),
                 ObservationDomainId(0),
                 Protocol::NetflowV9,
             );
-            sessions.get_or_make(key, UnixMillis(i64::from(port)), || {
-                let origin =
-                    Origin { address: key.address, domain: key.domain, protocol: key.protocol };
-                let exporter = books.exporter(&origin);
-                (Arc::new(origin), exporter)
-            });
+            observe(&mut sessions, &books, key, UnixMillis(i64::from(port)));
             assert!(sessions.map.len() <= 16);
         }
         assert!(sessions.map.keys().any(|key| key.port == 99));
         assert!(sessions.map.keys().all(|key| key.port > 80));
+    }
+
+    /// Has the session of this key, or makes it; false if there is no room.
+    fn observe(
+        sessions: &mut Sessions,
+        books: &super::super::Books,
+        key: SessionKey,
+        now: UnixMillis,
+    ) -> bool {
+        let make = || {
+            let SessionKey { address, port: _, domain, protocol } = key;
+            let origin = Origin { address, domain, protocol };
+            let exporter = books.exporter(&origin);
+            (Arc::new(origin), exporter)
+        };
+        sessions.get_or_make(key, now, make).is_some()
+    }
+
+    #[test]
+    fn an_address_has_so_many_sessions_and_leaves_room_to_others() {
+        let books = super::super::Books::default();
+        let mut sessions = Sessions::new(1_000, 10);
+        let key = |last, port, domain| {
+            let peer = Peer::tcp(([192, 0, 2, last], port).into());
+            SessionKey::new(peer, ObservationDomainId(domain), Protocol::Ipfix)
+        };
+        let start = 1_000_000;
+        let now = |millis| UnixMillis(start + millis);
+        let made = (0..100).filter(|&d| observe(&mut sessions, &books, key(1, 7, d), now(0)));
+        assert_eq!(made.count(), 10);
+        assert!(observe(&mut sessions, &books, key(2, 7, 50), now(0)));
+        assert!(observe(&mut sessions, &books, key(1, 7, 3), now(SILENT_MILLIS_MAX)));
+        assert!(!observe(&mut sessions, &books, key(1, 7, 50), now(SILENT_MILLIS_MAX)));
+        // Those that were silent for long make room; the one that was not stays.
+        sessions.look(now(SILENT_MILLIS_MAX));
+        assert_eq!(sessions.map.len(), 2);
+        assert!(observe(&mut sessions, &books, key(1, 8, 50), now(SILENT_MILLIS_MAX)));
+        sessions.forget_peer(Peer::tcp(([192, 0, 2, 1], 7).into()));
+        assert_eq!(sessions.map.len(), 2);
+        assert!(sessions.map.contains_key(&key(1, 8, 50)));
+        sessions.forget_peer(Peer::tcp(([192, 0, 2, 1], 8).into()));
+        sessions.forget_peer(Peer::tcp(([192, 0, 2, 2], 7).into()));
+        assert!(sessions.map.is_empty() && sessions.by_address.is_empty());
     }
 }

@@ -4,34 +4,68 @@
 
 use libc::{c_int, socklen_t};
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::net::{
+    Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, UdpSocket,
+};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// Place of the drop count in what `SO_MEMINFO` tells (`SK_MEMINFO_DROPS`).
 const MEMINFO_DROPS: usize = 8;
+/// Connections that the kernel completes before they are taken; net.core.somaxconn caps it.
+const CONNECTION_BACKLOG_MAX: c_int = 4_096;
 
 /// A socket that is bound to the address; if it `is_shared`, to one of a sibling that shares it.
 pub(super) fn open(address: SocketAddr, is_shared: bool) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::from(socket(address, libc::SOCK_DGRAM)?);
+    if is_shared {
+        share_port(&socket)?;
+    }
+    bind(&socket, address)?;
+    Ok(socket)
+}
+
+/// A socket that takes connections to the address and never waits.
+pub(super) fn open_stream(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::from(socket(address, libc::SOCK_STREAM | libc::SOCK_NONBLOCK)?);
+    // Connections of an earlier run that the kernel still remembers are no obstacle (tcp(7));
+    // another listener is.
+    set_option(&listener, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+    bind(&listener, address)?;
+    // SAFETY: listen() takes no pointers.
+    checked(unsafe { libc::listen(listener.as_raw_fd(), CONNECTION_BACKLOG_MAX) })?;
+    Ok(listener)
+}
+
+fn socket(address: SocketAddr, kind: c_int) -> io::Result<OwnedFd> {
     let family = match address {
         SocketAddr::V4(_) => libc::AF_INET,
         SocketAddr::V6(_) => libc::AF_INET6,
     };
     // SAFETY: socket() takes no pointers.
-    let descriptor = unsafe { libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
-    if descriptor < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let descriptor = unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, 0) };
+    checked(descriptor.min(0))?;
     // SAFETY: the descriptor is open and nobody else's.
-    let socket = unsafe { UdpSocket::from_raw_fd(descriptor) };
-    if is_shared {
-        share_port(&socket)?;
-    }
+    let socket = unsafe { OwnedFd::from_raw_fd(descriptor) };
     if family == libc::AF_INET6 {
         // `[::]` takes IPv4 too, whatever net.ipv6.bindv6only says.
         set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0)?;
     }
-    bind(&socket, address)?;
     Ok(socket)
+}
+
+/// Raises what this process may have open as far as the system lets it; how much that is.
+pub(super) fn raise_open_files() -> io::Result<usize> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a limit to write into.
+    checked(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    if limit.rlim_cur < limit.rlim_max {
+        let wanted = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+        // SAFETY: `wanted` is a limit to read.
+        if checked(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const wanted) }).is_ok() {
+            limit = wanted;
+        }
+    }
+    Ok(usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX))
 }
 
 /// Opens the socket's port to siblings of the same user.
@@ -39,7 +73,7 @@ pub(super) fn share_port(socket: &UdpSocket) -> io::Result<()> {
     set_option(socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)
 }
 
-fn bind(socket: &UdpSocket, address: SocketAddr) -> io::Result<()> {
+fn bind(socket: &impl AsRawFd, address: SocketAddr) -> io::Result<()> {
     let descriptor = socket.as_raw_fd();
     let outcome = match address {
         SocketAddr::V4(address) => {
@@ -126,7 +160,7 @@ pub(super) fn kernel_drops(socket: &UdpSocket) -> io::Result<u32> {
     Ok(memory[MEMINFO_DROPS])
 }
 
-fn set_option(socket: &UdpSocket, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
+fn set_option(socket: &impl AsRawFd, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
     let size = size_of_sockaddr::<c_int>();
     // SAFETY: `value` is a number of `size` octets, which is what these options take.
     checked(unsafe {

@@ -3,7 +3,8 @@
 use super::books::{ExporterStatistics, Statistics};
 use std::collections::BTreeMap;
 
-/// Data sets that waited for their template when a run ended: no later run knows them.
+/// Data sets that waited for their template when a run ended, and connections that were open
+/// when it was killed: no later run knows them.
 const NOT_KEPT: &str = "notKept";
 
 impl Statistics {
@@ -20,6 +21,9 @@ impl Statistics {
             datagrams_decoded,
             drops,
             kernel_drops,
+            connections,
+            connections_open,
+            connection_ends,
             records,
             sets,
             sets_decoded,
@@ -40,6 +44,13 @@ impl Statistics {
             add(self.set_drops.entry(NOT_KEPT.to_owned()).or_default(), self.sets_held);
         }
         self.sets_held = *sets_held;
+        if self.connections_open > 0 {
+            let not_kept = self.connection_ends.entry(NOT_KEPT.to_owned()).or_default();
+            add(not_kept, self.connections_open);
+        }
+        self.connections_open = *connections_open;
+        add(&mut self.connections, *connections);
+        add_by_name(&mut self.connection_ends, connection_ends);
         add(&mut self.datagrams, *datagrams);
         add(&mut self.octets, *octets);
         add(&mut self.datagrams_decoded, *datagrams_decoded);
@@ -75,7 +86,8 @@ impl Statistics {
 }
 
 impl ExporterStatistics {
-    pub(super) fn add(&mut self, later: &Self) {
+    /// Adds the counters of a later run, or of another exporter whose sum this becomes.
+    pub fn add(&mut self, later: &Self) {
         let Self {
             address: _,
             domain: _,
@@ -159,6 +171,8 @@ mod tests {
         let mut sum = Statistics {
             datagrams: 5,
             sets_held: 2,
+            connections: 3,
+            connections_open: 2,
             exporters: vec![exporter(1, 5)],
             other_exporters: None,
             ..Statistics::default()
@@ -166,12 +180,16 @@ mod tests {
         let later = Statistics {
             datagrams: 7,
             sets_held: 1,
+            connections: 1,
+            connections_open: 1,
             exporters: vec![exporter(0, 3), exporter(1, 4)],
             other_exporters: Some(exporter(0, 6)),
             ..Statistics::default()
         };
         sum.add(&later);
         assert_eq!((sum.datagrams, sum.sets_held, sum.set_drops[NOT_KEPT]), (12, 1, 2));
+        assert_eq!((sum.connections, sum.connections_open), (4, 1));
+        assert_eq!(sum.connection_ends[NOT_KEPT], 2);
         let messages: Vec<_> = sum.exporters.iter().map(|e| (e.domain, e.messages)).collect();
         assert_eq!(messages, [(0, 3), (1, 9)]);
         sum.add(&later);

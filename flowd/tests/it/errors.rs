@@ -2,7 +2,7 @@
 
 use crate::support::{Collector, Ended, free_port, run, test_pcap};
 use std::fs;
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 
 /// Asserts one line on stderr with all of these words, and exit code 2.
 fn assert_one_line(ended: &Ended, words: &[&str]) {
@@ -33,6 +33,40 @@ fn a_second_collector_on_a_port_is_refused() {
     let ended = run(&["collect", "--listen", &first.url(), "--store", second.to_str().unwrap()]);
     assert_one_line(&ended, &[&first.port.to_string(), "in use"]);
     first.stop();
+}
+
+#[test]
+fn a_tcp_port_in_use_is_named_whoever_wants_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let collect = |options: &[&str]| {
+        run(&[&["collect", "--store", store.to_str().unwrap()], options].concat())
+    };
+    let ended = collect(&["--listen", &format!("udp://127.0.0.1:0,tcp://{address}")]);
+    assert_one_line(&ended, &[&format!("tcp://{address} is in use"), "ss -tlpn"]);
+    let ended = collect(&["--listen", "udp://127.0.0.1:0", "--http", &address]);
+    assert_one_line(&ended, &[&format!("http://{address} is in use"), "ss -tlpn"]);
+    assert!(!store.exists(), "nothing is made for a collector that cannot listen");
+}
+
+#[test]
+fn what_collect_cannot_take_is_told_with_what_it_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    for (options, words) in [
+        (&["--listen", "sctp://127.0.0.1:4739"][..], &["sctp", "tcp://ADDR:PORT"][..]),
+        (&["--listen", "tcp://127.0.0.1"], &["tcp://127.0.0.1", "udp://0.0.0.0:2055"]),
+        (&["--listen", "udp://[::]:7,udp://[::]:7"], &["named twice"]),
+        (&["--listen", "udp://[::]:0", "--allow", "10.0.0.1/8"], &["--allow", "write 10.0.0.0/8"]),
+        (&["--listen", "udp://[::]:0", "--allow", "10.0.0.0/8,x"], &["--allow", "`x`"]),
+        (&["--listen", "udp://[::]:0", "--http", "9100"], &["--http", "127.0.0.1:9100"]),
+        (&["--listen", "udp://[::]:0", "--exporter-rate-max", "0"], &["--exporter-rate-max"]),
+    ] {
+        let ended = run(&[&["collect", "--store", store.to_str().unwrap()], options].concat());
+        assert_one_line(&ended, words);
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@
 )]
 
 mod cli;
+mod collect;
 mod corpus;
 mod datapath;
 mod errors;

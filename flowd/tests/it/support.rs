@@ -118,6 +118,21 @@ impl Background {
         self.left()
     }
 
+    /// Waits until the program says a line on stderr with this word; the line.
+    pub(crate) fn says(&mut self, word: &str) -> String {
+        let stderr = self.child.stderr.as_mut().expect("stderr is kept");
+        let mut line = String::new();
+        loop {
+            let mut octet = [0];
+            assert_eq!(stderr.read(&mut octet).unwrap(), 1, "the program ended without `{word}`");
+            match octet[0] {
+                b'\n' if line.contains(word) => return line,
+                b'\n' => line.clear(),
+                octet => line.push(char::from(octet)),
+            }
+        }
+    }
+
     /// What it left, after its end.
     pub(crate) fn left(&mut self) -> Ended {
         let status = self.child.wait().unwrap();

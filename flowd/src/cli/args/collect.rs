@@ -7,6 +7,10 @@ const EXAMPLES: &str = "\
 Examples:
   flowd collect --listen udp://0.0.0.0:2055 --store /var/lib/flowd
   flowd collect --listen udp://[::]:2055,udp://[::]:9995 --store ./store --workers 4 --ring-size 4GiB
+  flowd collect --listen udp://[::]:2055,tcp://[::]:4739 --store ./store \\
+    --allow 192.0.2.0/24,2001:db8::/32 --http 127.0.0.1:9100
+
+Every UDP address takes all protocols. TCP is for IPFIX (RFC 7011); its usual port is 4739.
 
 Records are in answers at once and survive a crash of the program. SIGTERM or SIGINT ends the
 collector cleanly: what is in the ring moves to the archive first.";
@@ -15,14 +19,24 @@ collector cleanly: what is in the ring moves to the archive first.";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(in crate::cli) struct Collect {
-    /// Receive on these addresses: udp://ADDR:PORT, several with commas.
+    /// Receive on these addresses: udp://ADDR:PORT or tcp://ADDR:PORT, several with commas.
+    /// [::] takes IPv4 too.
     #[arg(long, value_name = "URL[,..]", value_delimiter = ',', required = true)]
     pub(in crate::cli) listen: Vec<String>,
     /// The store's directory; made if it is not there.
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) store: PathBuf,
-    /// Receiving threads for each address, each with its own socket and ring shard [default: one
-    /// a CPU].
+    /// Receive from these addresses only, and drop and count what others send: prefixes or
+    /// addresses, several with commas [default: everyone].
+    #[arg(long, value_name = "PREFIX[,..]", value_delimiter = ',')]
+    pub(in crate::cli) allow: Vec<String>,
+    /// Datagrams a second that a receiving thread takes from one address; it drops and counts
+    /// what is more, so that the rest have their share [default: no limit]. An exporter's port
+    /// always goes to the same thread; TCP slows its senders down by itself.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(in crate::cli) exporter_rate_max: Option<u32>,
+    /// Receiving threads for each UDP address, each with its own socket and ring shard [default: one
+    /// a CPU]. A TCP address has one.
     #[arg(long, value_name = "N")]
     pub(in crate::cli) workers: Option<usize>,
     /// Size of the ring, whose blocks move to the archive from half of it on.
@@ -34,9 +48,13 @@ pub(in crate::cli) struct Collect {
     /// What to give up once the backlog is full; what is given up is counted.
     #[arg(long, value_enum, default_value_t)]
     pub(in crate::cli) when_full: WhenFull,
-    /// Socket receive buffer.
+    /// Receive buffer of each UDP socket.
     #[arg(long, value_name = "SIZE", default_value = "64MiB")]
     pub(in crate::cli) receive_buffer: String,
+    /// Answer HTTP here: /metrics for Prometheus, /healthz for whoever looks after the process.
+    #[cfg(feature = "http")]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(in crate::cli) http: Option<String>,
 }
 
 /// What to give up once the backlog is full.

@@ -6,11 +6,11 @@ use crate::cli::args::collect::{self as args, Collect};
 use crate::cli::exit::{Outcome, say};
 use crate::cli::resolve;
 use anyhow::{Context, Result, bail};
+use std::net::SocketAddr;
 use std::num::NonZero;
 
 /// `flowd collect`.
 pub(in crate::cli) fn collect(arguments: &Collect) -> Result<Outcome> {
-    let listen = arguments.listen.iter().map(|url| resolve::listen(url));
     let worker_count = match arguments.workers {
         Some(0) => bail!("--workers: at least 1"),
         Some(count) => count,
@@ -27,7 +27,10 @@ pub(in crate::cli) fn collect(arguments: &Collect) -> Result<Outcome> {
     };
     let receive_buffer = resolve::size("--receive-buffer", &arguments.receive_buffer)?;
     let plan = Plan {
-        listen: listen.collect::<Result<_>>()?,
+        listen: resolve::listen(&arguments.listen)?,
+        allow: resolve::allow(&arguments.allow)?,
+        exporter_rate_max: arguments.exporter_rate_max,
+        http: http(arguments)?,
         store: arguments.store.clone(),
         worker_count,
         ring,
@@ -36,8 +39,8 @@ pub(in crate::cli) fn collect(arguments: &Collect) -> Result<Outcome> {
     let report = app::collect::run(&plan, &mut |ready| tell_ready(&plan, ready))?;
     let collected = &report.collected;
     say(format_args!(
-        "received {} datagrams, stored {} records; dropped: {} datagrams by the kernel, \
-         {} datagrams, {} data sets, {} records",
+        "received {} messages, stored {} records; dropped: {} datagrams by the kernel, \
+         {} messages, {} data sets, {} records",
         collected.datagrams,
         report.stored,
         collected.kernel_drops,
@@ -51,15 +54,28 @@ pub(in crate::cli) fn collect(arguments: &Collect) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+#[cfg(feature = "http")]
+fn http(arguments: &Collect) -> Result<Option<SocketAddr>> {
+    arguments.http.as_deref().map(|text| resolve::bind("--http", text)).transpose()
+}
+
+#[cfg(not(feature = "http"))]
+#[expect(clippy::unnecessary_wraps, reason = "with HTTP an address may be wrong")]
+fn http(_: &Collect) -> Result<Option<SocketAddr>> {
+    Ok(None)
+}
+
 fn tell_ready(plan: &Plan, ready: &Ready) {
-    let addresses: Vec<String> =
-        ready.addresses.iter().map(|address| format!("udp://{address}")).collect();
+    let addresses: Vec<String> = ready.addresses.iter().map(ToString::to_string).collect();
     say(format_args!(
         "listening on {} with {} workers, store {}",
         addresses.join(", "),
         ready.worker_count,
         plan.store.display()
     ));
+    if let Some(address) = ready.http {
+        say(format_args!("metrics at http://{address}/metrics"));
+    }
     let recovery = &ready.recovery;
     if recovery.blocks > 0 {
         say(format_args!(

@@ -1,25 +1,26 @@
-//! `flowd collect`: datagrams -> ring -> archive, a thread a worker, until told to stop.
+//! `flowd collect`: messages -> ring -> archive, a thread a worker, until told to stop.
+
+#[cfg(feature = "http")]
+mod http;
+mod workers;
 
 use super::elements::Keeper;
 use super::statistics::{REQUEST, StoreStatistics};
 use super::{clock, control, shutdown, statistics};
 use crate::archive::{ArchiveConfig, Archiver, OpenStore, open_store};
-use crate::collect::{
-    Books, DecoderConfig, ListenConfig, Statistics, TemplateStore, Worker, listen,
-};
-use crate::model::FlowBatch;
+use crate::collect::{Books, Statistics};
 use crate::model::time::UnixMillis;
-use crate::ring::{Recovery, Ring, ShardWriter};
+use crate::ring::Recovery;
 use crate::telemetry::{Flag, Throttle};
 use anyhow::{Context, Result};
-use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use tracing::{error, warn};
+use tracing::error;
 
+pub use crate::collect::{ListenAddress, Prefix, Transport};
 pub use crate::ring::{RingConfig, WhenFull};
 
 /// How often the counters are written to disk: what a kill can take of them.
@@ -33,10 +34,16 @@ const ARCHIVE_MILLIS_MAX: i64 = 15_000;
 #[derive(Debug)]
 pub struct Plan {
     /// Addresses to listen on.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<ListenAddress>,
+    /// Who may send; everyone if it is empty.
+    pub allow: Vec<Prefix>,
+    /// Datagrams a second that a worker takes from one address; none: as many as come.
+    pub exporter_rate_max: Option<u32>,
+    /// Where to answer for metrics and health.
+    pub http: Option<SocketAddr>,
     /// The store's directory.
     pub store: PathBuf,
-    /// Workers an address.
+    /// Workers a UDP address; a TCP address has one.
     pub worker_count: usize,
     /// Limits of the ring.
     pub ring: RingConfig,
@@ -48,7 +55,9 @@ pub struct Plan {
 #[derive(Debug)]
 pub struct Ready {
     /// Where it listens.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Vec<ListenAddress>,
+    /// Where it answers for metrics and health.
+    pub http: Option<SocketAddr>,
     /// Workers in all.
     pub worker_count: usize,
     /// What an earlier run had left in the ring.
@@ -75,7 +84,9 @@ pub struct Report {
 pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
     let stop = shutdown::on_signal()?;
     let books = Arc::new(Books::default());
-    let workers = open_sockets(plan, &books)?;
+    let receivers = workers::open(plan, &books)?;
+    #[cfg(feature = "http")]
+    let mut server = plan.http.map(crate::http::Server::bind).transpose()?;
     let OpenStore { ring, archiver, recovery } =
         open_store(&plan.store, plan.ring, ArchiveConfig::for_ring(&plan.ring))?;
     let mut elements = Keeper::open(&plan.store);
@@ -83,20 +94,38 @@ pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
     earlier.begin(clock::now());
     // Raised once the workers have sealed their last blocks.
     let sealed = Arc::new(Flag::default());
+    #[cfg(feature = "http")]
+    let archived = archiver.counters();
     let archiver = spawn_archiver(archiver, &sealed)?;
 
-    let addresses = addresses_of(&workers);
-    let worker_count = workers.len();
+    let addresses = workers::addresses(&receivers);
+    let worker_count = receivers.len();
     let mut threads = Vec::with_capacity(worker_count);
-    for (shard, worker) in workers.into_iter().enumerate() {
-        threads.push(spawn_worker(shard, worker, &ring, &stop)?);
+    for (shard, receiver) in receivers.into_iter().enumerate() {
+        threads.push(workers::spawn(shard, receiver, &ring, &stop)?);
     }
     let statistics = {
         let (books, ring) = (Arc::clone(&books), Arc::clone(&ring));
         move || StoreStatistics::now(&earlier, clock::now(), &books, &ring)
     };
     serve_statistics(plan, statistics.clone())?;
-    ready(&Ready { addresses, worker_count, recovery });
+    #[cfg(feature = "http")]
+    if let Some(server) = &mut server {
+        let (books, ring) = (Arc::clone(&books), Arc::clone(&ring));
+        let stop = Arc::clone(&stop);
+        server.start(Arc::new(http::Running {
+            started: clock::now(),
+            books,
+            ring,
+            archived,
+            stop,
+        }))?;
+    }
+    #[cfg(feature = "http")]
+    let http = server.as_ref().map(crate::http::Server::address);
+    #[cfg(not(feature = "http"))]
+    let http = None;
+    ready(&Ready { addresses, http, worker_count, recovery });
 
     let are_well = || !archiver.is_finished() && !threads.iter().any(JoinHandle::is_finished);
     watch(plan, &stop, &are_well, &statistics, &mut elements);
@@ -115,78 +144,6 @@ pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
         records_dropped: ring.drops().total(),
         blocks_left: ring.sealed_blocks().len(),
     })
-}
-
-fn open_sockets(plan: &Plan, books: &Arc<Books>) -> Result<Vec<Worker>> {
-    let decoder = DecoderConfig::default();
-    let templates = Arc::new(TemplateStore::new(&decoder));
-    let mut workers = Vec::new();
-    for &address in &plan.listen {
-        let config = ListenConfig {
-            worker_count: plan.worker_count,
-            receive_buffer_size: plan.receive_buffer_size,
-            ..ListenConfig::new(address, clock::now)
-        };
-        workers.append(&mut listen(&config, &templates, books)?);
-    }
-    Ok(workers)
-}
-
-fn addresses_of(workers: &[Worker]) -> Vec<SocketAddr> {
-    let mut addresses: Vec<SocketAddr> = workers.iter().map(Worker::address).collect();
-    addresses.dedup();
-    addresses
-}
-
-fn spawn_worker(
-    shard: usize,
-    mut worker: Worker,
-    ring: &Arc<Ring>,
-    stop: &Arc<Flag>,
-) -> Result<JoinHandle<Result<()>>> {
-    let number = u16::try_from(shard).context("too many workers; use fewer")?;
-    let writer = RefCell::new(Appender {
-        writer: ring.writer(number, clock::now())?,
-        throttle: Throttle::new(Duration::from_secs(10)),
-    });
-    let stop = Arc::clone(stop);
-    let work = move || {
-        let mut sink = |batch: &FlowBatch| writer.borrow_mut().append(batch);
-        let mut idle = || writer.borrow_mut().tick();
-        let received = worker.run(&stop, &mut sink, &mut idle);
-        if received.is_err() {
-            stop.raise();
-        }
-        writer.borrow_mut().writer.seal_all().context("seal the last blocks")?;
-        received.with_context(|| format!("receive on udp://{}", worker.address()))
-    };
-    thread::Builder::new().name(format!("worker-{shard}")).spawn(work).context("start a worker")
-}
-
-/// A shard's writer, with its complaints at a bearable rate.
-struct Appender {
-    writer: ShardWriter,
-    throttle: Throttle,
-}
-
-impl Appender {
-    fn append(&mut self, batch: &FlowBatch) {
-        let outcome = self.writer.append(batch);
-        if outcome.dropped > 0
-            && let Some(suppressed) = self.throttle.pass(Instant::now())
-        {
-            let reason = outcome.error.map_or_else(|| "the ring is full".into(), |e| e.to_string());
-            warn!(records = outcome.dropped, reason, suppressed, "records dropped");
-        }
-    }
-
-    fn tick(&mut self) {
-        if let Err(error) = self.writer.tick(clock::now())
-            && let Some(suppressed) = self.throttle.pass(Instant::now())
-        {
-            warn!(%error, suppressed, "a block cannot be sealed");
-        }
-    }
 }
 
 /// The thread that moves sealed blocks into the archive.

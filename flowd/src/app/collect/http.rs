@@ -1,0 +1,51 @@
+//! What a running collector tells over HTTP.
+
+use crate::archive::ArchiveCounters;
+use crate::collect::Books;
+use crate::http::{ArchiveFigures, Figures, RingFigures, Source};
+use crate::model::time::UnixMillis;
+use crate::ring::{Ring, RingDrop};
+use crate::telemetry::{Flag, Reason};
+use std::sync::Arc;
+
+/// The parts of a running collector that count.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) started: UnixMillis,
+    pub(super) books: Arc<Books>,
+    pub(super) ring: Arc<Ring>,
+    pub(super) archived: Arc<ArchiveCounters>,
+    /// Raised when the collector ends, whoever wished it: a signal, or a thread that failed.
+    pub(super) stop: Arc<Flag>,
+}
+
+impl Source for Running {
+    fn figures(&self) -> Figures {
+        let Self { started, books, ring, archived, stop: _ } = self;
+        let ArchiveCounters { segments, rows, bytes, failures } = &**archived;
+        let drops = ring.drops();
+        Figures {
+            started: *started,
+            collect: books.statistics(),
+            ring: RingFigures {
+                appended_records: ring.appended().value(),
+                dropped_records: drops
+                    .iter()
+                    .map(|(reason, count)| (RingDrop::name(reason), count))
+                    .collect(),
+                size: ring.size(),
+                sealed_blocks: u64::try_from(ring.sealed_blocks().len()).unwrap_or(u64::MAX),
+            },
+            archive: ArchiveFigures {
+                segments: segments.value(),
+                records: rows.value(),
+                bytes: bytes.value(),
+                failures: failures.value(),
+            },
+        }
+    }
+
+    fn is_well(&self) -> bool {
+        !self.stop.is_raised()
+    }
+}

@@ -1,0 +1,140 @@
+//! The threads that receive, each with its own socket and ring shard.
+
+use super::Plan;
+use crate::app::clock;
+use crate::collect::{
+    Access, Books, DecoderConfig, ListenAddress, ListenConfig, TcpWorker, TemplateStore, Transport,
+    Worker, listen, listen_tcp,
+};
+use crate::model::FlowBatch;
+use crate::ring::{Ring, ShardWriter};
+use crate::telemetry::{Flag, Throttle};
+use anyhow::{Context, Result};
+use std::cell::RefCell;
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use tracing::warn;
+
+/// A worker of either transport.
+pub(super) enum Receiver {
+    Udp(Box<Worker>),
+    Tcp(Box<TcpWorker>),
+}
+
+impl Receiver {
+    fn listens_at(&self) -> ListenAddress {
+        match self {
+            Self::Udp(worker) => {
+                ListenAddress { transport: Transport::Udp, address: worker.address() }
+            }
+            Self::Tcp(worker) => {
+                ListenAddress { transport: Transport::Tcp, address: worker.address() }
+            }
+        }
+    }
+
+    fn run(
+        &mut self,
+        stop: &Flag,
+        sink: &mut dyn FnMut(&FlowBatch),
+        idle: &mut dyn FnMut(),
+    ) -> io::Result<()> {
+        match self {
+            Self::Udp(worker) => worker.run(stop, sink, idle),
+            Self::Tcp(worker) => worker.run(stop, sink, idle),
+        }
+    }
+}
+
+/// Opens the sockets of all addresses, in their order.
+pub(super) fn open(plan: &Plan, books: &Arc<Books>) -> Result<Vec<Receiver>> {
+    let decoder = DecoderConfig::default();
+    let templates = Arc::new(TemplateStore::new(&decoder));
+    let access = Arc::new(match plan.allow.as_slice() {
+        [] => Access::everyone(),
+        prefixes => Access::only(prefixes),
+    });
+    let mut receivers = Vec::new();
+    for &ListenAddress { transport, address } in &plan.listen {
+        let config = ListenConfig {
+            worker_count: plan.worker_count,
+            receive_buffer_size: plan.receive_buffer_size,
+            access: Arc::clone(&access),
+            exporter_rate_max: plan.exporter_rate_max,
+            ..ListenConfig::new(address, clock::now)
+        };
+        match transport {
+            Transport::Udp => {
+                let workers = listen(&config, &templates, books)?;
+                receivers.extend(workers.into_iter().map(|worker| Receiver::Udp(worker.into())));
+            }
+            Transport::Tcp => {
+                let worker = listen_tcp(&config, &templates, books)?;
+                receivers.push(Receiver::Tcp(worker.into()));
+            }
+        }
+    }
+    Ok(receivers)
+}
+
+/// Where they listen, each address once.
+pub(super) fn addresses(receivers: &[Receiver]) -> Vec<ListenAddress> {
+    let mut addresses: Vec<ListenAddress> = receivers.iter().map(Receiver::listens_at).collect();
+    addresses.dedup();
+    addresses
+}
+
+/// Starts a receiver on a thread of its own, which fills a shard of the ring until `stop` is
+/// raised.
+pub(super) fn spawn(
+    shard: usize,
+    mut receiver: Receiver,
+    ring: &Arc<Ring>,
+    stop: &Arc<Flag>,
+) -> Result<JoinHandle<Result<()>>> {
+    let number = u16::try_from(shard).context("too many workers; use fewer")?;
+    let writer = RefCell::new(Appender {
+        writer: ring.writer(number, clock::now())?,
+        throttle: Throttle::new(Duration::from_secs(10)),
+    });
+    let stop = Arc::clone(stop);
+    let work = move || {
+        let mut sink = |batch: &FlowBatch| writer.borrow_mut().append(batch);
+        let mut idle = || writer.borrow_mut().tick();
+        let received = receiver.run(&stop, &mut sink, &mut idle);
+        if received.is_err() {
+            stop.raise();
+        }
+        writer.borrow_mut().writer.seal_all().context("seal the last blocks")?;
+        received.with_context(|| format!("receive on {}", receiver.listens_at()))
+    };
+    thread::Builder::new().name(format!("worker-{shard}")).spawn(work).context("start a worker")
+}
+
+/// A shard's writer, with its complaints at a bearable rate.
+struct Appender {
+    writer: ShardWriter,
+    throttle: Throttle,
+}
+
+impl Appender {
+    fn append(&mut self, batch: &FlowBatch) {
+        let outcome = self.writer.append(batch);
+        if outcome.dropped > 0
+            && let Some(suppressed) = self.throttle.pass(Instant::now())
+        {
+            let reason = outcome.error.map_or_else(|| "the ring is full".into(), |e| e.to_string());
+            warn!(records = outcome.dropped, reason, suppressed, "records dropped");
+        }
+    }
+
+    fn tick(&mut self) {
+        if let Err(error) = self.writer.tick(clock::now())
+            && let Some(suppressed) = self.throttle.pass(Instant::now())
+        {
+            warn!(%error, suppressed, "a block cannot be sealed");
+        }
+    }
+}

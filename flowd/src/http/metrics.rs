@@ -1,0 +1,315 @@
+//! /metrics: what the collector counts, under names that are `flowd_<stage>_<noun>_<unit>_total`.
+
+use super::exposition::{Exposition, Kind};
+use crate::collect::{CollectDrop, ConnectionEnd, ExporterStatistics, Statistics};
+use crate::model::time::UnixMillis;
+use crate::telemetry::Reason;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
+
+/// Exporters with numbers of their own: each is some ten lines in every answer, and a series a
+/// line for whoever keeps them. Addresses can be forged.
+const EXPORTER_COUNT_MAX: usize = 1_000;
+/// What the sum of all others bears in place of an address.
+const OTHERS: &str = "other";
+
+/// All that is told.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// When the process began to count.
+    pub started: UnixMillis,
+    /// What was received, decoded and dropped.
+    pub collect: Statistics,
+    /// The ring.
+    pub ring: RingFigures,
+    /// The archive.
+    pub archive: ArchiveFigures,
+}
+
+/// What the ring has done and holds.
+#[derive(Clone, Debug, Default)]
+pub struct RingFigures {
+    /// Records that it took.
+    pub appended_records: u64,
+    /// Records that it refused or lost, by reason.
+    pub dropped_records: BTreeMap<&'static str, u64>,
+    /// Octets of its blocks.
+    pub size: u64,
+    /// Blocks that wait for archiving.
+    pub sealed_blocks: u64,
+}
+
+/// What the archiver has done.
+#[derive(Clone, Debug, Default)]
+pub struct ArchiveFigures {
+    /// Segments written.
+    pub segments: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Octets of them.
+    pub bytes: u64,
+    /// Tries that failed.
+    pub failures: u64,
+}
+
+/// Address, domain and protocol of an exporter.
+type Exporter = (IpAddr, u32, String);
+
+/// The page, from one answer to the next.
+#[derive(Debug)]
+pub(super) struct Page {
+    count_max: usize,
+    /// Exporters that have numbers of their own. They keep them: one that came and went with
+    /// its rank would be a series with holes, and the sum of the others would fall.
+    shown: HashSet<Exporter>,
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self { count_max: EXPORTER_COUNT_MAX, shown: HashSet::new() }
+    }
+}
+
+impl Page {
+    /// The page for these figures.
+    pub(super) fn write(&mut self, figures: &Figures) -> String {
+        let Figures { started, collect, ring, archive } = figures;
+        let mut page = Exposition::default();
+        let version = env!("CARGO_PKG_VERSION");
+        page.family("flowd_build_info", Kind::Gauge, "Always 1; the label is the version.")
+            .sample(&[("version", version)], 1);
+        let seconds = u64::try_from(started.0.div_euclid(1_000)).unwrap_or(0);
+        let help = "When the process began to count, in seconds since 1970.";
+        page.single("flowd_start_time_seconds", Kind::Gauge, help, seconds);
+        write_messages(&mut page, collect);
+        write_connections(&mut page, collect);
+        write_sets(&mut page, collect);
+        write_store(&mut page, ring, archive);
+        let exporters = self.exporters(collect);
+        write_exporters(&mut page, &exporters);
+        page.into_text()
+    }
+
+    /// The exporters to show, and last the sum of the others.
+    fn exporters(&mut self, collect: &Statistics) -> Vec<ExporterStatistics> {
+        let Self { count_max, shown } = self;
+        let known: HashMap<Exporter, &ExporterStatistics> =
+            collect.exporters.iter().map(|exporter| (key(exporter), exporter)).collect();
+        shown.retain(|exporter| known.contains_key(exporter));
+        let mut rest: Vec<_> = known.iter().filter(|(key, _)| !shown.contains(*key)).collect();
+        rest.sort_unstable_by_key(|(key, exporter)| (Reverse(exporter.messages), *key));
+        let room = count_max.saturating_sub(shown.len());
+        shown.extend(rest.into_iter().take(room).map(|(key, _)| key.clone()));
+        let (mut rows, others): (Vec<_>, Vec<_>) =
+            collect.exporters.iter().cloned().partition(|exporter| shown.contains(&key(exporter)));
+        let others = others.into_iter().chain(collect.other_exporters.clone());
+        rows.extend(
+            others
+                .reduce(|mut sum, exporter| {
+                    sum.add(&exporter);
+                    sum
+                })
+                .map(|sum| ExporterStatistics { protocol: OTHERS.to_owned(), ..sum }),
+        );
+        rows
+    }
+}
+
+fn key(exporter: &ExporterStatistics) -> Exporter {
+    (exporter.address, exporter.domain, exporter.protocol.clone())
+}
+
+fn write_messages(page: &mut Exposition, collect: &Statistics) {
+    for (name, help, value) in [
+        (
+            "flowd_collect_received_messages_total",
+            "Messages received: UDP datagrams, and IPFIX messages of TCP connections.",
+            collect.datagrams,
+        ),
+        ("flowd_collect_received_bytes_total", "Octets of the messages received.", collect.octets),
+        (
+            "flowd_collect_decoded_messages_total",
+            "Messages that were read to their end.",
+            collect.datagrams_decoded,
+        ),
+        (
+            "flowd_collect_kernel_dropped_messages_total",
+            "Datagrams that the kernel dropped because the socket's buffer was full.",
+            collect.kernel_drops,
+        ),
+    ] {
+        page.single(name, Kind::Counter, help, value);
+    }
+    let name = "flowd_collect_dropped_messages_total";
+    let help = "Messages that were not read to their end.";
+    write_reasons::<CollectDrop>(page, name, help, &collect.drops);
+}
+
+fn write_connections(page: &mut Exposition, collect: &Statistics) {
+    let name = "flowd_collect_received_connections_total";
+    let help = "TCP connections that came in, refused ones included.";
+    page.single(name, Kind::Counter, help, collect.connections);
+    let help = "TCP connections that are open.";
+    page.single("flowd_collect_open_connections", Kind::Gauge, help, collect.connections_open);
+    let name = "flowd_collect_ended_connections_total";
+    let help = "TCP connections that ended or were refused.";
+    write_reasons::<ConnectionEnd>(page, name, help, &collect.connection_ends);
+}
+
+fn write_sets(page: &mut Exposition, collect: &Statistics) {
+    for (name, help, value) in [
+        (
+            "flowd_collect_decoded_records_total",
+            "Records decoded, of flows and of options.",
+            collect.records,
+        ),
+        ("flowd_collect_received_sets_total", "Data sets received.", collect.sets),
+        (
+            "flowd_collect_decoded_sets_total",
+            "Data sets whose records were decoded.",
+            collect.sets_decoded,
+        ),
+        (
+            "flowd_collect_accepted_templates_total",
+            "Template records accepted, repeats included.",
+            collect.templates,
+        ),
+        (
+            "flowd_collect_withdrawn_templates_total",
+            "Templates withdrawn over connections.",
+            collect.withdrawals,
+        ),
+        (
+            "flowd_collect_ignored_withdrawals_total",
+            "Withdrawals in datagrams, where they mean nothing.",
+            collect.withdrawals_ignored,
+        ),
+        (
+            "flowd_collect_displaced_exporters_total",
+            "Exporters that lost their counters to new ones, because there are too many.",
+            collect.exporters_over_limit,
+        ),
+    ] {
+        page.single(name, Kind::Counter, help, value);
+    }
+    let help = "Data sets that wait for their template.";
+    page.single("flowd_collect_held_sets", Kind::Gauge, help, collect.sets_held);
+    let name = "flowd_collect_dropped_sets_total";
+    write_reasons::<CollectDrop>(page, name, "Data sets dropped.", &collect.set_drops);
+    let name = "flowd_collect_dropped_templates_total";
+    write_reasons::<CollectDrop>(page, name, "Template records refused.", &collect.template_drops);
+}
+
+fn write_store(page: &mut Exposition, ring: &RingFigures, archive: &ArchiveFigures) {
+    let RingFigures { appended_records, dropped_records, size, sealed_blocks } = ring;
+    let ArchiveFigures { segments, records, bytes, failures } = archive;
+    let name = "flowd_ring_appended_records_total";
+    page.single(name, Kind::Counter, "Records that the ring took.", *appended_records);
+    let name = "flowd_ring_dropped_records_total";
+    let mut family = page.family(name, Kind::Counter, "Records that the ring refused or lost.");
+    for (reason, count) in dropped_records {
+        family.sample(&[("reason", reason)], *count);
+    }
+    page.single("flowd_ring_size_bytes", Kind::Gauge, "Octets of the ring's blocks.", *size);
+    let help = "Blocks that wait for archiving.";
+    page.single("flowd_ring_sealed_blocks", Kind::Gauge, help, *sealed_blocks);
+    for (name, help, value) in [
+        ("flowd_archive_written_segments_total", "Segments written.", segments),
+        ("flowd_archive_written_records_total", "Records in them.", records),
+        ("flowd_archive_written_bytes_total", "Octets of them.", bytes),
+        (
+            "flowd_archive_failed_segments_total",
+            "Segments that could not be written; their blocks stay in the ring.",
+            failures,
+        ),
+    ] {
+        page.single(name, Kind::Counter, help, *value);
+    }
+}
+
+/// A number that each exporter has.
+type OfExporter = (&'static str, &'static str, fn(&ExporterStatistics) -> u64);
+
+const OF_EXPORTER: &[OfExporter] = &[
+    ("flowd_collect_exporter_messages_total", "Messages received from it.", |e| e.messages),
+    ("flowd_collect_exporter_records_total", "Records decoded, of flows and of options.", |e| {
+        e.records
+    }),
+    (
+        "flowd_collect_exporter_templates_total",
+        "Template records received, repeats included.",
+        |e| e.templates,
+    ),
+    (
+        "flowd_collect_exporter_sequence_gaps_total",
+        "Times that its sequence numbers jumped ahead.",
+        |e| e.sequence_gaps,
+    ),
+    (
+        "flowd_collect_exporter_lost_messages_total",
+        "Messages that never came, by its sequence numbers. It falls when late ones come.",
+        |e| e.messages_lost,
+    ),
+    ("flowd_collect_exporter_late_messages_total", "Messages that came after later ones.", |e| {
+        e.messages_late
+    }),
+    ("flowd_collect_exporter_repeated_messages_total", "Messages that came twice.", |e| {
+        e.messages_repeated
+    }),
+    (
+        "flowd_collect_exporter_sequence_restarts_total",
+        "Times that it began its sequence anew.",
+        |e| e.restarts,
+    ),
+];
+
+fn write_exporters(page: &mut Exposition, exporters: &[ExporterStatistics]) {
+    let labels: Vec<[String; 3]> = exporters.iter().map(labels_of).collect();
+    let rows = || exporters.iter().zip(&labels);
+    for &(name, help, value) in OF_EXPORTER {
+        let mut family = page.family(name, Kind::Counter, help);
+        for (exporter, [address, domain, protocol]) in rows() {
+            let labels = [("exporter", address), ("domain", domain), ("protocol", protocol)];
+            family.sample(&labels.map(|(name, text)| (name, text.as_str())), value(exporter));
+        }
+    }
+    let name = "flowd_collect_exporter_dropped_sets_total";
+    let mut family = page.family(name, Kind::Counter, "Data sets of it that were dropped.");
+    for (exporter, [address, domain, protocol]) in rows() {
+        for (reason, &count) in &exporter.set_drops {
+            let labels = [
+                ("exporter", address),
+                ("domain", domain),
+                ("protocol", protocol),
+                ("reason", reason),
+            ];
+            family.sample(&labels.map(|(name, text)| (name, text.as_str())), count);
+        }
+    }
+}
+
+fn labels_of(exporter: &ExporterStatistics) -> [String; 3] {
+    if exporter.protocol == OTHERS {
+        return [OTHERS.to_owned(), String::new(), String::new()];
+    }
+    [exporter.address.to_string(), exporter.domain.to_string(), exporter.protocol.clone()]
+}
+
+/// A sample for each reason there is, those that never happened included: a series that begins
+/// with its first event hides it from whoever asks for increases.
+fn write_reasons<R: Reason>(
+    page: &mut Exposition,
+    name: &str,
+    help: &str,
+    counts: &BTreeMap<String, u64>,
+) {
+    let mut family = page.family(name, Kind::Counter, help);
+    for reason in R::ALL {
+        let count = counts.get(reason.name()).copied().unwrap_or(0);
+        family.sample(&[("reason", reason.name())], count);
+    }
+}
+
+#[cfg(test)]
+mod tests;
