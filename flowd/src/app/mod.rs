@@ -4,6 +4,7 @@
 mod clock;
 pub mod collect;
 mod control;
+mod datagrams;
 pub mod decode;
 pub mod export;
 pub mod query;

@@ -2,6 +2,7 @@
 
 use super::RecordPrinter;
 use crate::app;
+use crate::app::decode::Decoded;
 use crate::cli::args::decode::Decode;
 use crate::cli::exit::{Outcome, say};
 use anyhow::{Context, Result};
@@ -13,7 +14,13 @@ pub(in crate::cli) fn decode(arguments: &Decode) -> Result<Outcome> {
         printer.print(record, Some(origin))
     });
     printer.finish().context("print records")?;
-    let statistics = decoded?;
+    tell(arguments, &decoded?);
+    Ok(Outcome::Done)
+}
+
+/// Says what was not decoded, and why.
+fn tell(arguments: &Decode, decoded: &Decoded) {
+    let Decoded { statistics, cut, not_whole } = decoded;
     if statistics.datagrams == 0 {
         say(format_args!("no export datagrams in {}", arguments.file.display()));
     }
@@ -25,8 +32,13 @@ pub(in crate::cli) fn decode(arguments: &Decode) -> Result<Outcome> {
     if statistics.sets_held > 0 {
         undecoded.push(format!("{} data sets without their template", statistics.sets_held));
     }
+    undecoded.extend(not_whole.iter().map(|(what, count)| format!("{count} {what}")));
     if !undecoded.is_empty() {
         say(format_args!("not decoded: {}", undecoded.join(", ")));
     }
-    Ok(Outcome::Done)
+    if *cut > 0 {
+        say(format_args!(
+            "{cut} datagrams were cut by the capture; capture whole packets (tcpdump -s 0)"
+        ));
+    }
 }
