@@ -9,6 +9,7 @@ pub mod decode;
 pub mod export;
 pub mod query;
 pub mod replay;
+pub mod resend;
 mod shutdown;
 mod statistics;
 pub mod store_info;

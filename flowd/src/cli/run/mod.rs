@@ -5,6 +5,7 @@ mod decode;
 mod export;
 mod query;
 mod replay;
+mod resend;
 mod store;
 
 pub(super) use collect::collect;
@@ -12,6 +13,7 @@ pub(super) use decode::decode;
 pub(super) use export::export;
 pub(super) use query::{query, top};
 pub(super) use replay::replay;
+pub(super) use resend::resend;
 pub(super) use store::info;
 
 use super::args::Output;
