@@ -38,7 +38,7 @@ fn decode(c: &mut Criterion) {
     group.bench_function("v9/18-fields", |b| {
         b.iter(|| {
             for datagram in &datagrams {
-                decoder.decode(datagram, peer, UnixMillis(0), &mut batch, &mut |_| {});
+                decoder.decode(datagram, peer.into(), UnixMillis(0), &mut batch, &mut |_| {});
             }
             batch.clear();
         });

@@ -1,7 +1,7 @@
 //! `flowd decode`: a capture of export datagrams -> every record in them, in wire order.
 
 use super::datagrams::{Carried, Datagrams};
-use crate::collect::{Books, Decoder, DecoderConfig, Statistics, TemplateStore};
+use crate::collect::{Books, Decoder, DecoderConfig, Peer, Statistics, TemplateStore, Transport};
 use crate::model::{FlowBatch, FlowRecord, Origin, time::UnixMillis};
 use crate::probe::CaptureFile;
 use anyhow::{Context, Result};
@@ -73,14 +73,21 @@ impl<'a> Work<'a> {
     }
 
     fn take(&mut self, carried: Carried<'_>) {
-        let (peer, octets) = match carried {
+        match carried {
             Carried::Datagram { from, payload, is_whole } => {
                 self.cut += u64::from(!is_whole);
-                (from, payload)
+                self.decode(payload, from.into());
             }
-            Carried::Message { from, octets } => (from, octets),
-            Carried::Closed { .. } => return,
-        };
+            Carried::Message { from, octets } => {
+                self.decode(octets, Peer { address: from, transport: Transport::Tcp });
+            }
+            Carried::Closed { from } => {
+                self.decoder.disconnect(Peer { address: from, transport: Transport::Tcp });
+            }
+        }
+    }
+
+    fn decode(&mut self, octets: &[u8], peer: Peer) {
         let Self { decoder, batch, received, each, outcome, .. } = self;
         decoder.decode(octets, peer, *received, batch, &mut |full| hand_on(full, each, outcome));
         hand_on(batch, each, outcome);

@@ -67,6 +67,8 @@ pub struct Books {
     pub(super) set_drops: Drops<CollectDrop>,
     pub(super) templates: Counter,
     pub(super) template_drops: Drops<CollectDrop>,
+    pub(super) withdrawals: Counter,
+    pub(super) withdrawals_ignored: Counter,
     exporters: Mutex<Exporters>,
 }
 
@@ -108,6 +110,8 @@ impl Books {
             set_drops,
             templates: self.templates.value(),
             template_drops: by_name(&self.template_drops),
+            withdrawals: self.withdrawals.value(),
+            withdrawals_ignored: self.withdrawals_ignored.value(),
             exporters_over_limit,
             exporters,
             other_exporters,
@@ -153,6 +157,10 @@ pub struct Statistics {
     pub templates: u64,
     /// Template records that were refused, by reason.
     pub template_drops: BTreeMap<String, u64>,
+    /// Templates withdrawn over connections.
+    pub withdrawals: u64,
+    /// Withdrawals in datagrams, where they mean nothing.
+    pub withdrawals_ignored: u64,
     /// Times that an exporter lost its row below to a new one, because there are too many.
     pub exporters_over_limit: u64,
     /// Each exporter and domain.
@@ -182,6 +190,9 @@ pub struct ExporterStatistics {
     pub sequence_gaps: u64,
     /// Messages that never came: the jumps' sizes, less those that came late.
     pub messages_lost: u64,
+    /// Records that never came, where the protocol counts records or flows and not messages.
+    #[serde(default)]
+    pub records_lost: u64,
     /// Messages that came after later ones.
     pub messages_late: u64,
     /// Messages that came twice.

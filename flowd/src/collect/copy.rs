@@ -23,20 +23,37 @@ pub(super) enum How {
     Ntp,
     /// Microseconds before the message's export time (RFC 5102 sections 5.9.9 and 5.9.10).
     DeltaMicros,
-    /// Milliseconds of the exporter's uptime.
+    /// Milliseconds of the exporter's uptime, which the message or the session tells.
     Uptime,
+    /// The same, where the field of this place tells when the exporter booted.
+    UptimeSince(usize),
+    /// The high octet of the column.
+    HighOctet,
+    /// The low octet of the column, whose high one is filled already.
+    LowOctet,
 }
 
 /// The message's own clocks, which relative times are read by.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Clocks {
     pub(super) export_time: UnixMillis,
-    pub(super) sys_uptime: SysUptime,
+    /// The exporter's uptime at that time, where it is known: IPFIX does not tell it.
+    pub(super) sys_uptime: Option<SysUptime>,
 }
 
 impl Clocks {
+    /// The clocks of a message whose exporter booted at a known time.
+    pub(super) fn since_boot(export_time: UnixMillis, booted: Option<UnixMillis>) -> Self {
+        let uptime = |booted: UnixMillis| {
+            let millis = export_time.0.wrapping_sub(booted.0);
+            SysUptime(u32::try_from(millis & i64::from(u32::MAX)).unwrap_or(u32::MAX))
+        };
+        Self { export_time, sys_uptime: booted.map(uptime) }
+    }
+
     fn uptime(self, at_millis: u32) -> i64 {
-        UnixMillis::from_sys_uptime(self.export_time, self.sys_uptime, SysUptime(at_millis)).0
+        let sys_uptime = self.sys_uptime.unwrap_or_default();
+        UnixMillis::from_sys_uptime(self.export_time, sys_uptime, SysUptime(at_millis)).0
     }
 
     fn delta_micros(self, micros: u64) -> i64 {
@@ -61,6 +78,20 @@ impl Strided<'_> {
         for (value, record) in target.iter_mut().zip(records) {
             if let Some(octets) = record.get(self.offset..).and_then(<[u8]>::first_chunk) {
                 *value = convert(*octets);
+            }
+        }
+    }
+
+    /// Fields of `N` octets that are joined with what the column has already.
+    fn exact_into<const N: usize, T: Copy>(
+        &self,
+        target: &mut [T],
+        join: impl Fn(T, [u8; N]) -> T,
+    ) {
+        let records = self.records.chunks_exact(self.record_size.get());
+        for (value, record) in target.iter_mut().zip(records) {
+            if let Some(octets) = record.get(self.offset..).and_then(<[u8]>::first_chunk) {
+                *value = join(*value, *octets);
             }
         }
     }
@@ -140,7 +171,39 @@ pub(super) fn fill(
     }
 }
 
+/// Fills `rows` of a time column from uptimes that each record tells the boot time to.
+pub(super) fn fill_uptime_since(
+    column: ColumnMut<'_>,
+    rows: Range<usize>,
+    field: &Strided<'_>,
+    init_offset: usize,
+    export_time: UnixMillis,
+) {
+    let ColumnMut::I64(values) = column else {
+        return;
+    };
+    let target = values.get_mut(rows).unwrap_or_default();
+    let end = field.offset.saturating_add(field.length);
+    let records = field.records.chunks_exact(field.record_size.get());
+    for (value, record) in target.iter_mut().zip(records) {
+        let init = record.get(init_offset..).and_then(<[u8]>::first_chunk);
+        let uptime = record.get(field.offset..end).and_then(unsigned);
+        if let (Some(init), Some(uptime)) = (init, uptime) {
+            let booted = UnixMillis(u64::from_be_bytes(*init).cast_signed());
+            let low = u32::try_from(uptime & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+            *value = Clocks::since_boot(export_time, Some(booted)).uptime(low);
+        }
+    }
+}
+
 fn fill_u16(target: &mut [u16], field: &Strided<'_>, how: How) {
+    match how {
+        How::HighOctet => return field.exact(target, |[octet]| u16::from(octet) << 8),
+        How::LowOctet => {
+            return field.exact_into(target, |value, [octet]| value | u16::from(octet));
+        }
+        _ => {}
+    }
     let mask = match how {
         How::Flags => TcpControlBits::MASK,
         _ => u16::MAX,

@@ -110,7 +110,7 @@ fn decode(path: &Path) -> (Vec<FlowRecord>, Statistics) {
         records.extend((0..batch.len()).map(|row| batch.record(row).unwrap()));
     };
     for (peer, datagram) in datagrams(path) {
-        decoder.decode(&datagram, peer, UnixMillis(0), &mut batch, &mut take);
+        decoder.decode(&datagram, peer.into(), UnixMillis(0), &mut batch, &mut take);
     }
     take(&batch);
     (records, books.statistics())

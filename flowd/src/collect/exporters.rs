@@ -20,7 +20,8 @@ pub(super) struct ExporterBooks {
     pub(super) records: Counter,
     pub(super) templates: Counter,
     pub(super) sequence_gaps: Counter,
-    pub(super) messages_missing: Counter,
+    pub(super) units_missing: Counter,
+    pub(super) units_late: Counter,
     pub(super) messages_late: Counter,
     pub(super) messages_repeated: Counter,
     pub(super) restarts: Counter,
@@ -153,7 +154,10 @@ fn add(sum: &mut Option<ExporterStatistics>, books: &ExporterBooks) {
 impl ExporterStatistics {
     fn of(origin: &Origin, books: &ExporterBooks) -> Self {
         let Origin { address, domain: ObservationDomainId(domain), protocol } = *origin;
-        let late = books.messages_late.value();
+        let lost = books.units_missing.value().saturating_sub(books.units_late.value());
+        let counts_records =
+            matches!(protocol, Protocol::NetflowV5 | Protocol::NetflowV7 | Protocol::Ipfix);
+        let (records_lost, messages_lost) = if counts_records { (lost, 0) } else { (0, lost) };
         Self {
             address,
             domain,
@@ -162,8 +166,9 @@ impl ExporterStatistics {
             records: books.records.value(),
             templates: books.templates.value(),
             sequence_gaps: books.sequence_gaps.value(),
-            messages_lost: books.messages_missing.value().saturating_sub(late),
-            messages_late: late,
+            messages_lost,
+            records_lost,
+            messages_late: books.messages_late.value(),
             messages_repeated: books.messages_repeated.value(),
             restarts: books.restarts.value(),
             set_drops: by_name(&books.set_drops),

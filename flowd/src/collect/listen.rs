@@ -203,7 +203,7 @@ impl Worker {
         for datagram in self.arena.datagrams(count) {
             match datagram {
                 Some((octets, peer)) => {
-                    self.decoder.decode(octets, peer, now, &mut self.batch, sink);
+                    self.decoder.decode(octets, peer.into(), now, &mut self.batch, sink);
                 }
                 None => {
                     self.books.received(SLOT_SIZE);

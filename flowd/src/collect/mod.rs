@@ -25,18 +25,24 @@
 )]
 
 mod arena;
+mod assign;
 mod books;
 mod copy;
+mod core;
 #[cfg(test)]
 mod corpus_tests;
 mod decode;
 mod exporters;
+mod fixed;
 mod listen;
+mod message;
+mod peer;
 mod pending;
 mod plan;
 #[cfg(test)]
 mod property_tests;
 mod rows;
+mod sequence;
 mod session;
 mod socket;
 mod sum;
@@ -47,5 +53,6 @@ mod tests;
 pub use books::{Books, CollectDrop, ExporterStatistics, Statistics};
 pub use decode::{Decoder, DecoderConfig};
 pub use listen::{ListenConfig, ListenError, Worker, listen};
+pub use peer::{Peer, Transport};
 pub use pending::PendingLimits;
 pub use template_cache::{TemplateLimits, TemplateStore};

@@ -1,11 +1,11 @@
 //! Data sets that came before their template: held in memory, bounded in octets and age, and
 //! given back in order when the template is there.
 
+use super::copy::Clocks;
 use super::exporters::ExporterBooks;
 use crate::model::Origin;
 use crate::model::time::UnixMillis;
 use crate::wire::TemplateId;
-use crate::wire::v9::Header;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -45,7 +45,8 @@ pub(super) struct PendingKey {
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) port: u16,
-    pub(super) header: Header,
+    pub(super) clocks: Clocks,
+    pub(super) sequence_number: u32,
     pub(super) received: UnixMillis,
     /// Records that were decoded of its message before it.
     pub(super) record_index: u32,
@@ -200,7 +201,8 @@ mod tests {
     fn held(received: i64) -> Held {
         Held {
             port: 1,
-            header: Header::default(),
+            clocks: Clocks::default(),
+            sequence_number: 0,
             received: UnixMillis(received),
             record_index: 0,
             exporter: Arc::default(),

@@ -1,30 +1,25 @@
 //! A template compiled to a copy plan: which field goes into which column, and what is kept
 //! verbatim.
 //!
-//! Rules, in the order in which they are asked for each field of the template:
-//! - no octets, or `paddingOctets`: nothing is sent, so nothing is kept;
-//! - a start or end time of the flow: the best one sent fills `flowStartMilliseconds` or
-//!   `flowEndMilliseconds`, the others say the same less well and are dropped;
-//! - an element that has a column, the first time it is sent: its column. A number sent in more
-//!   octets than its column has fits in nearly every record; the record where it does not keeps
-//!   all such fields as extras;
-//! - all else, and all elements of variable length: extras, verbatim.
-//!
-//! Where addresses of both families are sent, a record keeps the ones that are not zero.
+//! What a record has depends on the template, and in a few things on the record; each outcome is
+//! a [`Variant`]:
+//! - where addresses of both families are sent, a record keeps the ones that are not zero;
+//! - a number that is wider than its column and does not fit stays as it was sent;
+//! - ICMP without an element of its own has type and code in the destination port, as NetFlow
+//!   always had them;
+//! - times of uptime whose zero is not known stay as they were sent.
 
+use super::assign::{Field, Target, assign};
 use super::copy::How;
-use crate::model::ie::{self, PEN_PROCESS, PEN_REVERSE, PEN_V9_SCOPE};
-use crate::model::{Column, ColumnKind, ColumnSet, ExtraSpec, RecordType, Shape, VARIABLE_LENGTH};
+use crate::model::{Column, ColumnKind, ColumnSet, Protocol, RecordType, Shape, VARIABLE_LENGTH};
 use crate::wire::FieldSpecifier;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, OnceLock};
 
-/// Numbers wider than this are extras wherever they have a column.
-const NUMBER_SIZE_MAX: u16 = 8;
 /// Addresses that can be sent in both families: source, destination, next hop.
 const FAMILIES_MAX: usize = 3;
-/// `paddingOctets`.
-const PADDING_ELEMENT: u16 = 210;
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
 
 /// How records of one template are decoded.
 #[derive(Debug)]
@@ -38,29 +33,16 @@ pub(super) struct Plan {
     families: Box<[Families]>,
     /// Numbers sent in more octets than their column has: field, and octets that must be zero.
     wide: Box<[(usize, usize)]>,
+    icmp: Option<IcmpPort>,
+    /// Are times of uptime sent that only the session's clock can tell?
+    is_relative: bool,
+    /// Variants that records differ in; as many follow where the clock is not known.
+    record_variants: usize,
     record_type: RecordType,
     own_columns: ColumnSet,
     /// One for each outcome of [`Plan::variant_index`], made when the first record needs it.
     variants: Box<[OnceLock<Variant>]>,
 }
-
-#[derive(Clone, Copy, Debug)]
-struct Field {
-    spec: ExtraSpec,
-    target: Target,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Target {
-    Nothing,
-    Column(Column, How),
-    Extra,
-}
-
-/// ICMP_TYPE of NetFlow v9, and the registry's icmpTypeCodeIPv4.
-const ICMP_TYPE: u16 = 32;
-/// The registry's icmpTypeCodeIPv6.
-const ICMP_TYPE_IPV6: u16 = 139;
 
 /// A field that fills a column.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +51,54 @@ pub(super) struct Copy {
     pub(super) how: How,
     pub(super) field: usize,
     pub(super) length: usize,
+}
+
+/// Where ICMP type and code stand in the destination port.
+#[derive(Clone, Copy, Debug)]
+struct IcmpPort {
+    protocol: usize,
+    source_port: usize,
+    destination_port: usize,
+    /// Is it so whatever the ports are? NetFlow's fixed formats have no other place for it.
+    is_sure: bool,
+}
+
+impl IcmpPort {
+    fn find(copies: &[Copy], protocol: Protocol) -> Option<Self> {
+        let has_own = copies
+            .iter()
+            .any(|copy| matches!(copy.column, Column::IcmpTypeCodeIpv4 | Column::IcmpTypeCodeIpv6));
+        if has_own {
+            return None;
+        }
+        let field = |column, length| {
+            let copy = copies.iter().find(|copy| copy.column == column)?;
+            (copy.length == length).then_some(copy.field)
+        };
+        Some(Self {
+            protocol: field(Column::ProtocolIdentifier, 1)?,
+            source_port: field(Column::SourceTransportPort, 2)?,
+            destination_port: field(Column::DestinationTransportPort, 2)?,
+            is_sure: !matches!(protocol, Protocol::NetflowV9 | Protocol::Ipfix),
+        })
+    }
+
+    /// 1 for ICMP and 2 for ICMPv6 of that habit, else 0. An ICMP flow has no ports: a
+    /// destination port beside a source port of 0 is nothing else. Without one, the exporter may
+    /// have sent an echo reply, or no type at all.
+    fn digit(&self, record: &[u8], offsets: &[usize]) -> usize {
+        let digit = match field_at(record, offsets, self.protocol) {
+            Some([ICMP, ..]) => 1,
+            Some([ICMPV6, ..]) => 2,
+            _ => return 0,
+        };
+        let is_zero = |field| matches!(field_at(record, offsets, field), Some([0, 0, ..]) | None);
+        let is_so = self.is_sure || (is_zero(self.source_port) && !is_zero(self.destination_port));
+        if is_so { digit } else { 0 }
+    }
+
+    /// The columns that its digit is the number of.
+    const COLUMNS: [Column; 2] = [Column::IcmpTypeCodeIpv4, Column::IcmpTypeCodeIpv6];
 }
 
 /// An address that is sent in both families.
@@ -121,6 +151,7 @@ impl Plan {
     pub(super) fn compile(
         record_type: RecordType,
         specifiers: &[FieldSpecifier],
+        protocol: Protocol,
         own_columns: ColumnSet,
     ) -> Option<Self> {
         let mut offsets = Vec::with_capacity(specifiers.len().saturating_add(1));
@@ -130,8 +161,8 @@ impl Plan {
             end = end.saturating_add(specifier.size_min());
         }
         offsets.push(end);
-        let fields = assign(specifiers);
-        let copies: Vec<Copy> = fields
+        let fields = assign(specifiers, protocol);
+        let mut copies: Vec<Copy> = fields
             .iter()
             .enumerate()
             .filter_map(|(index, field)| match field.target {
@@ -141,13 +172,23 @@ impl Plan {
                 _ => None,
             })
             .collect();
+        // What joins an octet to a column comes after what fills the column.
+        copies.sort_by_key(|copy| copy.how == How::LowOctet);
         let families = families(&copies);
         let wide: Vec<(usize, usize)> =
             copies.iter().filter_map(|copy| Some((copy.field, excess(copy)?))).collect();
-        let mut variant_count = if wide.is_empty() { 1usize } else { 2 };
+        let icmp = IcmpPort::find(&copies, protocol);
+        let mut record_variants = if wide.is_empty() { 1usize } else { 2 };
         for _ in &families {
-            variant_count = variant_count.saturating_mul(3);
+            record_variants = record_variants.saturating_mul(3);
         }
+        if let Some(IcmpPort { destination_port: field, .. }) = icmp {
+            record_variants = record_variants.saturating_mul(3);
+            let copy = |column| Copy { column, how: How::Plain, field, length: 2 };
+            copies.extend(IcmpPort::COLUMNS.map(copy));
+        }
+        let is_relative = copies.iter().any(|copy| copy.how == How::Uptime);
+        let variant_count = record_variants.saturating_mul(if is_relative { 2 } else { 1 });
         Some(Self {
             record_size_min: NonZeroUsize::new(end)?,
             is_variable: specifiers.iter().any(|s| s.length == VARIABLE_LENGTH),
@@ -156,6 +197,9 @@ impl Plan {
             copies: copies.into(),
             families: families.into(),
             wide: wide.into(),
+            icmp,
+            is_relative,
+            record_variants,
             record_type,
             own_columns,
             variants: (0..variant_count).map(|_| OnceLock::new()).collect(),
@@ -174,7 +218,7 @@ impl Plan {
 
     /// Do records of the template differ in what they carry?
     pub(super) fn has_variants(&self) -> bool {
-        self.variants.len() > 1
+        self.record_variants > 1
     }
 
     /// Where the fields of a record of fixed size begin, and where it ends.
@@ -185,6 +229,11 @@ impl Plan {
     /// The fields that fill columns.
     pub(super) fn copies(&self) -> &[Copy] {
         &self.copies
+    }
+
+    /// Does the decoder fill the column itself?
+    pub(super) const fn owns(&self, column: Column) -> bool {
+        self.own_columns.contains(column)
     }
 
     /// Octets that the plan takes, about.
@@ -227,14 +276,26 @@ impl Plan {
             Some(Family::Ipv6) => Family::Ipv6,
             _ => Family::Ipv4,
         };
-        self.families.iter().zip(found).fold(usize::from(exceeds), |index, (_, family)| {
-            let digit = match family.unwrap_or(common) {
-                Family::Ipv4 => 0,
-                Family::Ipv6 => 1,
-                Family::Both => 2,
-            };
-            index.saturating_mul(3).saturating_add(digit)
-        })
+        let icmp = self.icmp.as_ref().map(|icmp| icmp.digit(record, offsets));
+        let index =
+            self.families.iter().zip(found).fold(usize::from(exceeds), |index, (_, family)| {
+                let digit = match family.unwrap_or(common) {
+                    Family::Ipv4 => 0,
+                    Family::Ipv6 => 1,
+                    Family::Both => 2,
+                };
+                index.saturating_mul(3).saturating_add(digit)
+            });
+        icmp.map_or(index, |digit| index.saturating_mul(3).saturating_add(digit))
+    }
+
+    /// The variant of a record, where the exporter's clock is known or not.
+    pub(super) const fn at_clock(&self, index: usize, is_known: bool) -> usize {
+        if self.is_relative && !is_known {
+            index.saturating_add(self.record_variants)
+        } else {
+            index
+        }
     }
 
     /// A variant by its index.
@@ -246,7 +307,16 @@ impl Plan {
 
     fn make_variant(&self, index: usize) -> Variant {
         let mut columns: ColumnSet = self.copies.iter().map(|copy| copy.column).collect();
-        let mut rest = index;
+        let is_clocked = index < self.record_variants;
+        let mut rest = if is_clocked { index } else { index.saturating_sub(self.record_variants) };
+        if self.icmp.is_some() {
+            for (digit, column) in (1..).zip(IcmpPort::COLUMNS) {
+                if rest % 3 != digit {
+                    columns.remove(column);
+                }
+            }
+            rest /= 3;
+        }
         for families in self.families.iter().rev() {
             match rest % 3 {
                 0 => columns.remove(families.ipv6.0),
@@ -256,16 +326,17 @@ impl Plan {
             rest /= 3;
         }
         let exceeds = rest > 0;
-        for copy in self.copies.iter().filter(|copy| excess(copy).is_some()) {
-            if exceeds {
-                columns.remove(copy.column);
-            }
+        let stays = |copy: &Copy| {
+            (exceeds && excess(copy).is_some()) || (!is_clocked && copy.how == How::Uptime)
+        };
+        for copy in self.copies.iter().filter(|copy| stays(copy)) {
+            columns.remove(copy.column);
         }
-        let is_wide = |field: usize| self.wide.iter().any(|&(wide, _)| wide == field);
         let mut extras: Vec<(usize, usize)> = Vec::new();
         let mut specs = Vec::new();
         for (index, field) in self.fields.iter().enumerate() {
-            if field.target != Target::Extra && !(exceeds && is_wide(index)) {
+            let is_left = self.copies.iter().any(|copy| copy.field == index && stays(copy));
+            if field.target != Target::Extra && !is_left {
                 continue;
             }
             specs.push(field.spec);
@@ -305,155 +376,6 @@ fn excess(copy: &Copy) -> Option<usize> {
     );
     let excess = copy.length.saturating_sub(copy.column.kind().width());
     (is_number && excess > 0).then_some(excess)
-}
-
-/// Decides for each field where it goes.
-fn assign(specifiers: &[FieldSpecifier]) -> Vec<Field> {
-    let icmp = icmp_type(specifiers);
-    let specs: Vec<ExtraSpec> = specifiers
-        .iter()
-        .map(|specifier| match element(specifier) {
-            spec if (spec.enterprise, spec.id) == (0, ICMP_TYPE) => ExtraSpec { id: icmp, ..spec },
-            spec => spec,
-        })
-        .collect();
-    let times = [Edge::Start, Edge::End].map(|edge| best_time(&specs, edge));
-    let mut seen = ColumnSet::EMPTY;
-    let mut times_seen: Vec<u16> = Vec::new();
-    specs
-        .iter()
-        .enumerate()
-        .map(|(index, &spec)| {
-            let target = if spec.length == 0 || (spec.enterprise, spec.id) == (0, PADDING_ELEMENT) {
-                Target::Nothing
-            } else if let Some((edge, time)) = flow_time(spec) {
-                let is_first = !times_seen.contains(&spec.id);
-                times_seen.push(spec.id);
-                match edge {
-                    Edge::Start if times[0] == Some(index) => {
-                        Target::Column(Column::FlowStartMilliseconds, time.how)
-                    }
-                    Edge::End if times[1] == Some(index) => {
-                        Target::Column(Column::FlowEndMilliseconds, time.how)
-                    }
-                    _ if is_first => Target::Nothing,
-                    _ => Target::Extra,
-                }
-            } else {
-                match column(spec) {
-                    Some((column, how)) if seen.insert(column) => Target::Column(column, how),
-                    _ => Target::Extra,
-                }
-            };
-            Field { spec, target }
-        })
-        .collect()
-}
-
-/// The element that NetFlow v9's ICMP_TYPE is (RFC 3954 section 8). It is of both families; the
-/// registry has an element for each. In a template of IPv6 addresses alone it is the IPv6 one.
-fn icmp_type(specifiers: &[FieldSpecifier]) -> u16 {
-    let has = |ids: &[u16]| specifiers.iter().any(|s| s.enterprise == 0 && ids.contains(&s.id));
-    let is_ipv6 = has(&[27, 28]) && !has(&[8, 12, ICMP_TYPE_IPV6]);
-    if is_ipv6 { ICMP_TYPE_IPV6 } else { ICMP_TYPE }
-}
-
-/// The element that a field is. Some NetFlow v9 field types beyond the registry are elements
-/// under another number.
-fn element(specifier: &FieldSpecifier) -> ExtraSpec {
-    let FieldSpecifier { enterprise, id, length } = *specifier;
-    let (enterprise, id) = match (enterprise, id) {
-        // Firewalls that log events by NetFlow v9 number these before the registry did.
-        (0, 40_000) => (0, 371),
-        (0, 40_001..=40_004) => (0, id.saturating_sub(40_001).saturating_add(225)),
-        (0, 40_005) => (0, 233),
-        // PEN 35632's elements have their NetFlow v9 types from 57472 on.
-        (0, 57_472..) if ie::find(PEN_PROCESS, id.saturating_sub(57_472)).is_some() => {
-            (PEN_PROCESS, id.saturating_sub(57_472))
-        }
-        own => own,
-    };
-    ExtraSpec { enterprise, id, length }
-}
-
-/// The column of an element, if it has one and is sent in a length that suits it.
-fn column(spec: ExtraSpec) -> Option<(Column, How)> {
-    let column = match spec.enterprise {
-        0 => Column::from_element(spec.id)?,
-        PEN_REVERSE => Column::from_reverse_element(spec.id)?,
-        PEN_V9_SCOPE => return None,
-        _ => return None,
-    };
-    let length = spec.length;
-    let suits = match column.kind() {
-        ColumnKind::U8 | ColumnKind::U16 | ColumnKind::U32 | ColumnKind::U64 => {
-            (1..=NUMBER_SIZE_MAX).contains(&length)
-        }
-        ColumnKind::Ipv4 | ColumnKind::Ipv6 | ColumnKind::Mac => {
-            usize::from(length) == column.kind().width()
-        }
-        // When the record was received here is flowd's own to say; the other times were
-        // looked at before.
-        ColumnKind::Millis => false,
-    };
-    let how = match column {
-        Column::TcpControlBits => How::Flags,
-        _ => How::Plain,
-    };
-    suits.then_some((column, how))
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Edge {
-    Start,
-    End,
-}
-
-/// A way to say when a flow began or ended.
-#[derive(Clone, Copy, Debug)]
-struct Time {
-    /// The lowest one sent is used.
-    rank: u8,
-    how: How,
-}
-
-/// Is the element a start or end time, in a length that can be read?
-fn flow_time(spec: ExtraSpec) -> Option<(Edge, Time)> {
-    if spec.enterprise != 0 {
-        return None;
-    }
-    let (rank, how) = match spec.id {
-        152 | 153 => (0, How::Millis),
-        154 | 155 => (1, How::Ntp),
-        156 | 157 => (2, How::Ntp),
-        150 | 151 => (3, How::Seconds),
-        158 | 159 => (4, How::DeltaMicros),
-        21 | 22 => (5, How::Uptime),
-        _ => return None,
-    };
-    let suits = match how {
-        How::Ntp => spec.length == 8,
-        _ => (1..=NUMBER_SIZE_MAX).contains(&spec.length),
-    };
-    // flowEndSysUpTime (21) comes before flowStartSysUpTime (22); all others start first.
-    let edge = match (spec.id, spec.id.is_multiple_of(2)) {
-        (21, _) => Edge::End,
-        (22, _) | (_, true) => Edge::Start,
-        _ => Edge::End,
-    };
-    suits.then_some((edge, Time { rank, how }))
-}
-
-fn best_time(specs: &[ExtraSpec], wanted: Edge) -> Option<usize> {
-    specs
-        .iter()
-        .enumerate()
-        .filter_map(|(index, &spec)| {
-            let (edge, time) = flow_time(spec)?;
-            (edge == wanted).then_some((time.rank, index))
-        })
-        .min()
-        .map(|(_, index)| index)
 }
 
 fn families(copies: &[Copy]) -> Vec<Families> {

@@ -1,7 +1,7 @@
 //! The records of one data set -> rows of a batch, by column.
 
 use super::books::CollectDrop;
-use super::copy::{Clocks, Strided, fill};
+use super::copy::{Clocks, How, Strided, fill, fill_uptime_since};
 use super::plan::{Plan, Variant};
 use crate::model::time::UnixMillis;
 use crate::model::{BATCH_ROWS_MAX, Column, ColumnMut, FlowBatch, Origin};
@@ -33,6 +33,8 @@ pub(super) struct RecordContext<'a> {
     pub(super) received: UnixMillis,
     /// Place of the next record in its message.
     pub(super) record_index: u32,
+    /// The message's sampling interval, for plans that have its column as their own.
+    pub(super) sampling_interval: u32,
 }
 
 /// Appends the records of a set. `offsets` is memory that is used again.
@@ -66,6 +68,7 @@ fn decode_fixed(
         } else {
             (0, rest.len() / record_size)
         };
+        let variant = plan.at_clock(variant, context.clocks.sys_uptime.is_some());
         let count = alike.min(output.room());
         let Some((records, after)) = rest.split_at_checked(count.saturating_mul(record_size.get()))
         else {
@@ -108,6 +111,7 @@ fn decode_variable(
             offsets.last().copied().and_then(NonZeroUsize::new).ok_or(CollectDrop::Malformed)?;
         let record = records.take(record_size).ok_or(CollectDrop::Malformed)?;
         let variant = if plan.has_variants() { plan.variant_index(record, offsets) } else { 0 };
+        let variant = plan.at_clock(variant, context.clocks.sys_uptime.is_some());
         output.room();
         let fields = Fields { records: record, record_size, offsets };
         append(plan, plan.variant(variant), &fields, 1, context, output);
@@ -179,7 +183,14 @@ fn append(
             length: copy.length,
         };
         let column = batch.column_mut(copy.column);
-        fill(column, rows.clone(), &field, copy.how, context.clocks);
+        match copy.how {
+            How::UptimeSince(init) => {
+                let init_offset = fields.offset(init);
+                let export_time = context.clocks.export_time;
+                fill_uptime_since(column, rows.clone(), &field, init_offset, export_time);
+            }
+            how => fill(column, rows.clone(), &field, how, context.clocks),
+        }
     }
     if columns.contains(Column::CollectionTimeMilliseconds)
         && let ColumnMut::I64(values) = batch.column_mut(Column::CollectionTimeMilliseconds)
@@ -191,6 +202,12 @@ fn append(
         && let Some(values) = values.get_mut(rows.clone())
     {
         values.fill(context.sequence_number);
+    }
+    if plan.owns(Column::SamplingInterval)
+        && let ColumnMut::U32(values) = batch.column_mut(Column::SamplingInterval)
+        && let Some(values) = values.get_mut(rows.clone())
+    {
+        values.fill(context.sampling_interval);
     }
     if let ColumnMut::U16(values) = batch.column_mut(Column::ExportRecordIndex)
         && let Some(values) = values.get_mut(rows.clone())

@@ -1,17 +1,14 @@
 //! A conversation with one exporter: its sequence numbers, and what its records are told by.
 
 use super::exporters::ExporterBooks;
+use super::peer::Peer;
+use super::sequence::{Arrival, Sequence};
 use super::template_cache::DomainTemplates;
 use crate::model::time::{SysUptime, UnixMillis};
 use crate::model::{ObservationDomainId, Origin, Protocol};
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
-
-/// A jump ahead by more than this is no loss but a sequence that began anew.
-const GAP_MAX: i32 = 1 << 20;
-/// How far back the exporter's uptime may lie without a restart: messages overtake one another.
-const UPTIME_BACK_MILLIS_MAX: i32 = 10_000;
 
 /// What tells Transport Sessions apart (UDP has no connection: RFC 7011 section 10.3.1), and
 /// within them the scope of templates and sequence numbers.
@@ -25,8 +22,8 @@ pub(super) struct SessionKey {
 
 impl SessionKey {
     /// `::ffff:a.b.c.d` is `a.b.c.d`.
-    pub(super) fn new(peer: SocketAddr, domain: ObservationDomainId, protocol: Protocol) -> Self {
-        Self { address: peer.ip().to_canonical(), port: peer.port(), domain, protocol }
+    pub(super) fn new(peer: Peer, domain: ObservationDomainId, protocol: Protocol) -> Self {
+        Self { address: peer.ip(), port: peer.address.port(), domain, protocol }
     }
 }
 
@@ -38,23 +35,35 @@ pub(super) struct Session {
     pub(super) books: Arc<ExporterBooks>,
     /// The shared templates of the exporter and domain, once there are some.
     pub(super) templates: Option<Arc<DomainTemplates>>,
+    /// When the exporter booted, as its options data or a record said (IPFIX, where messages do
+    /// not tell the uptime).
+    pub(super) booted: Option<UnixMillis>,
     sequence: Sequence,
     last_used: UnixMillis,
 }
 
 impl Session {
-    /// Takes note of a message, and counts what its sequence number tells.
-    pub(super) fn observe(&mut self, sequence_number: u32, sys_uptime: SysUptime) {
-        self.books.messages.add(1);
-        match self.sequence.observe(sequence_number, sys_uptime) {
+    /// Takes note of a message, and counts what its sequence number tells. `units` is how far
+    /// the message moves the sequence, if that is known.
+    pub(super) fn observe(
+        &mut self,
+        sequence_number: u32,
+        units: Option<u32>,
+        sys_uptime: Option<SysUptime>,
+    ) {
+        let books = &self.books;
+        match self.sequence.observe(sequence_number, units, sys_uptime) {
             Arrival::InOrder => {}
             Arrival::Gap(missing) => {
-                self.books.sequence_gaps.add(1);
-                self.books.messages_missing.add(u64::from(missing));
+                books.sequence_gaps.add(1);
+                books.units_missing.add(u64::from(missing));
             }
-            Arrival::Late => self.books.messages_late.add(1),
-            Arrival::Repeated => self.books.messages_repeated.add(1),
-            Arrival::Restarted => self.books.restarts.add(1),
+            Arrival::Late(found) => {
+                books.messages_late.add(1);
+                books.units_late.add(u64::from(found));
+            }
+            Arrival::Repeated => books.messages_repeated.add(1),
+            Arrival::Restarted => books.restarts.add(1),
         }
     }
 }
@@ -88,12 +97,19 @@ impl Sessions {
                 port: key.port,
                 books,
                 templates: None,
+                booted: None,
                 sequence: Sequence::default(),
                 last_used: now,
             }
         });
         session.last_used = now;
         session
+    }
+
+    /// Forgets the sessions of a connection that has ended.
+    pub(super) fn forget_peer(&mut self, peer: Peer) {
+        let (address, port) = (peer.ip(), peer.address.port());
+        self.map.retain(|key, _| key.address != address || key.port != port);
     }
 
     /// Forgets the eighth that was not heard of for longest. What is lost with a session is only
@@ -111,133 +127,9 @@ impl Sessions {
     }
 }
 
-/// What a sequence number tells of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Arrival {
-    InOrder,
-    /// So many messages before it have not come.
-    Gap(u32),
-    /// It was missing until now.
-    Late,
-    Repeated,
-    /// The exporter began its sequence anew.
-    Restarted,
-}
-
-/// NetFlow v9's sequence: it counts Export Packets (RFC 3954 section 5.1).
-#[derive(Clone, Copy, Debug, Default)]
-struct Sequence {
-    /// What the next message should bear; none before the first.
-    next: Option<u32>,
-    /// Bit `i` is set if the message `next - 1 - i` has come.
-    recent: u64,
-    /// Messages from the first one seen to `next`.
-    span: u32,
-    sys_uptime: SysUptime,
-}
-
-impl Sequence {
-    fn observe(&mut self, number: u32, sys_uptime: SysUptime) -> Arrival {
-        let Some(next) = self.next else {
-            self.begin(number, sys_uptime);
-            return Arrival::InOrder;
-        };
-        let ahead = number.wrapping_sub(next).cast_signed();
-        let uptime_ahead = sys_uptime.0.wrapping_sub(self.sys_uptime.0).cast_signed();
-        if ahead != 0 && uptime_ahead < UPTIME_BACK_MILLIS_MAX.wrapping_neg() {
-            self.begin(number, sys_uptime);
-            return Arrival::Restarted;
-        }
-        match ahead {
-            0..=GAP_MAX => {
-                let missing = ahead.unsigned_abs();
-                // All bits leave the window if the jump is as wide as it.
-                self.recent = self.recent.checked_shl(missing).unwrap_or(0);
-                self.recent = self.recent << 1 | 1;
-                self.span = self.span.saturating_add(missing).saturating_add(1);
-                self.next = Some(number.wrapping_add(1));
-                self.sys_uptime = sys_uptime;
-                if missing == 0 { Arrival::InOrder } else { Arrival::Gap(missing) }
-            }
-            -64..=-1 => {
-                let behind = ahead.unsigned_abs();
-                // It overtook nothing that was counted: the first message seen came before it.
-                if behind > self.span {
-                    return Arrival::InOrder;
-                }
-                let bit = 1u64.checked_shl(behind.saturating_sub(1)).unwrap_or(0);
-                let has_come = self.recent & bit != 0;
-                self.recent |= bit;
-                if has_come { Arrival::Repeated } else { Arrival::Late }
-            }
-            _ => {
-                self.begin(number, sys_uptime);
-                Arrival::Restarted
-            }
-        }
-    }
-
-    fn begin(&mut self, number: u32, sys_uptime: SysUptime) {
-        *self = Self { next: Some(number.wrapping_add(1)), recent: 1, span: 1, sys_uptime };
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Observes (sequence, uptime) pairs after a first message of sequence 100 at uptime 50 s.
-    fn arrivals(messages: &[(u32, u32)]) -> Vec<Arrival> {
-        let mut sequence = Sequence::default();
-        sequence.observe(100, SysUptime(50_000));
-        messages
-            .iter()
-            .map(|&(number, uptime)| sequence.observe(number, SysUptime(uptime)))
-            .collect()
-    }
-
-    #[test]
-    fn a_gap_is_loss_until_the_late_ones_come() {
-        use Arrival::*;
-        assert_eq!(
-            arrivals(&[
-                (101, 51_000),
-                (105, 52_000),
-                (103, 51_500),
-                (103, 51_500),
-                (105, 52_000),
-                (106, 53_000),
-            ]),
-            [InOrder, Gap(3), Late, Repeated, Repeated, InOrder]
-        );
-    }
-
-    #[test]
-    fn a_wrapped_sequence_and_a_wrapped_uptime_are_no_restart() {
-        let mut sequence = Sequence::default();
-        sequence.observe(u32::MAX, SysUptime(u32::MAX - 10));
-        assert_eq!(sequence.observe(0, SysUptime(5)), Arrival::InOrder);
-        assert_eq!(sequence.observe(3, SysUptime(1_000)), Arrival::Gap(2));
-    }
-
-    #[test]
-    fn a_restart_is_no_loss() {
-        use Arrival::*;
-        // Uptime begins anew: near sequence numbers are no reordering either.
-        assert_eq!(arrivals(&[(90, 100), (91, 200)]), [Restarted, InOrder]);
-        // An exporter whose uptime tells nothing, far back and far ahead.
-        assert_eq!(
-            arrivals(&[(1, 50_000), (2, 50_000), (50_000_000, 50_000)]),
-            [Restarted, InOrder, Restarted]
-        );
-        // A restart that goes on with its sequence has lost nothing.
-        assert_eq!(arrivals(&[(101, 100)]), [InOrder]);
-    }
-
-    #[test]
-    fn messages_before_the_first_were_never_missed() {
-        assert_eq!(arrivals(&[(99, 49_900), (100, 50_000)]), [Arrival::InOrder, Arrival::Repeated]);
-    }
 
     #[test]
     fn old_sessions_give_way() {
@@ -245,7 +137,7 @@ mod tests {
         let mut sessions = Sessions::new(16);
         for port in 0..100u16 {
             let key = SessionKey::new(
-                SocketAddr::from(([192, 0, 2, 1], port)),
+                Peer::udp(([192, 0, 2, 1], port).into()),
                 ObservationDomainId(0),
                 Protocol::NetflowV9,
             );

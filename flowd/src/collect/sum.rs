@@ -27,6 +27,8 @@ impl Statistics {
             set_drops,
             templates,
             template_drops,
+            withdrawals,
+            withdrawals_ignored,
             exporters_over_limit,
             exporters,
             other_exporters,
@@ -43,6 +45,8 @@ impl Statistics {
         add(&mut self.sets, *sets);
         add(&mut self.sets_decoded, *sets_decoded);
         add(&mut self.templates, *templates);
+        add(&mut self.withdrawals, *withdrawals);
+        add(&mut self.withdrawals_ignored, *withdrawals_ignored);
         add(&mut self.exporters_over_limit, *exporters_over_limit);
         add_by_name(&mut self.drops, drops);
         add_by_name(&mut self.set_drops, set_drops);
@@ -75,6 +79,7 @@ impl ExporterStatistics {
             templates,
             sequence_gaps,
             messages_lost,
+            records_lost,
             messages_late,
             messages_repeated,
             restarts,
@@ -85,6 +90,7 @@ impl ExporterStatistics {
         add(&mut self.templates, *templates);
         add(&mut self.sequence_gaps, *sequence_gaps);
         add(&mut self.messages_lost, *messages_lost);
+        add(&mut self.records_lost, *records_lost);
         add(&mut self.messages_late, *messages_late);
         add(&mut self.messages_repeated, *messages_repeated);
         add(&mut self.restarts, *restarts);
@@ -121,6 +127,7 @@ mod tests {
             templates: 1,
             sequence_gaps: 0,
             messages_lost: 0,
+            records_lost: 0,
             messages_late: 0,
             messages_repeated: 0,
             restarts: 0,

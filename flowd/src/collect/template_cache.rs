@@ -6,9 +6,9 @@
 
 use super::plan::Plan;
 use crate::model::time::UnixMillis;
-use crate::model::{ColumnSet, Origin, RecordType};
+use crate::model::{ColumnSet, Origin, Protocol, RecordType};
 use crate::telemetry::{Counter, Epoch, Flag};
-use crate::wire::{FieldSpecifier, TemplateId};
+use crate::wire::{FieldSpecifier, TemplateId, Withdrawal};
 use arc_swap::{ArcSwap, Guard};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -217,7 +217,7 @@ impl TemplateStore {
         let mut snapshot = Snapshot::clone(&domain.snapshot.load());
         let mut learned = Learned::default();
         for announcement in announcements.drain(..) {
-            if self.add(&mut snapshot, port, announcement, now, &mut room) {
+            if self.add(&mut snapshot, (origin.protocol, port), announcement, now, &mut room) {
                 learned.changed = learned.changed.saturating_add(1);
             } else {
                 learned.refused = learned.refused.saturating_add(1);
@@ -228,10 +228,36 @@ impl TemplateStore {
         learned
     }
 
+    /// Forgets what a port has withdrawn (RFC 7011 section 8.1).
+    pub(super) fn withdraw(&self, origin: &Origin, port: u16, withdrawal: Withdrawal) {
+        // A worker that panicked left a whole snapshot behind: they are swapped, not edited.
+        let _room = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(domain) = self.domain(origin) else {
+            return;
+        };
+        let mut snapshot = Snapshot::clone(&domain.snapshot.load());
+        let is_meant = |id: TemplateId, template: &Template| match withdrawal {
+            Withdrawal::One(withdrawn) => id == withdrawn,
+            Withdrawal::AllData => template.announcement.record_type == RecordType::Flow,
+            Withdrawal::AllOptions => template.announcement.record_type == RecordType::Options,
+        };
+        let mut gone: Vec<Arc<Template>> = Vec::new();
+        snapshot.by_port.retain(|&(of_port, id), template| {
+            let goes = of_port == port && is_meant(id, template);
+            if goes {
+                gone.push(Arc::clone(template));
+            }
+            !goes
+        });
+        // Another port's template of the same number stays the newest.
+        snapshot.newest.retain(|_, newest| !gone.iter().any(|gone| Arc::ptr_eq(gone, newest)));
+        domain.snapshot.store(Arc::new(snapshot));
+    }
+
     fn add(
         &self,
         snapshot: &mut Snapshot,
-        port: u16,
+        (protocol, port): (Protocol, u16),
         announcement: Announcement,
         now: UnixMillis,
         room: &mut MutexGuard<'_, Room>,
@@ -245,8 +271,12 @@ impl TemplateStore {
         let template = match twin.filter(|twin| twin.announcement == announcement) {
             Some(twin) => Arc::clone(twin),
             None => {
-                let compiled =
-                    Plan::compile(announcement.record_type, &announcement.fields, self.own_columns);
+                let compiled = Plan::compile(
+                    announcement.record_type,
+                    &announcement.fields,
+                    protocol,
+                    self.own_columns,
+                );
                 let Some(plan) = compiled else {
                     return false;
                 };
@@ -349,7 +379,7 @@ impl TemplateStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ObservationDomainId, Protocol};
+    use crate::model::ObservationDomainId;
 
     fn store(limits: TemplateLimits) -> TemplateStore {
         TemplateStore::with_own_columns(limits, ColumnSet::EMPTY)

@@ -7,8 +7,8 @@ use crate::model::{
     BATCH_ROWS_MAX, Column, ColumnSet, Extra, ExtraSpec, FlowBatch, FlowRecord,
     ObservationDomainId, RecordType, VARIABLE_LENGTH, Value,
 };
-use crate::wire::v9::{Header, MessageEncoder, OptionsTemplateRecord, TemplateRecord};
-use crate::wire::{FieldSpecifier, TemplateId};
+use crate::wire::v9::{Header, MessageEncoder};
+use crate::wire::{FieldSpecifier, OptionsTemplateRecord, TemplateId, TemplateRecord};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -50,7 +50,7 @@ impl Collector {
             *full_count += 1;
             take(batch, records);
         };
-        self.decoder.decode(datagram, peer, received, &mut self.batch, &mut full);
+        self.decoder.decode(datagram, peer.into(), received, &mut self.batch, &mut full);
         take(&self.batch, &mut self.records);
         self.batch.clear();
     }

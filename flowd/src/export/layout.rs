@@ -7,7 +7,7 @@ use crate::model::{
     Column, ColumnKind, ColumnSet, Extra, ExtraSpec, FlowRecord, RecordType, TcpControlBits,
     VARIABLE_LENGTH, Value,
 };
-use crate::wire::v9::TemplateRecord;
+use crate::wire::TemplateRecord;
 use crate::wire::{FieldSpecifier, TemplateId, Writer};
 use std::collections::HashMap;
 use std::net::IpAddr;

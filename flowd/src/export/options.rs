@@ -7,8 +7,8 @@
 
 use crate::model::ie::PEN_V9_SCOPE;
 use crate::model::{ObservationDomainId, PointTotals, Totals, Volume};
-use crate::wire::v9::{MessageEncoder, OptionsTemplateRecord};
-use crate::wire::{FieldSpecifier, TemplateId};
+use crate::wire::v9::MessageEncoder;
+use crate::wire::{FieldSpecifier, OptionsTemplateRecord, TemplateId};
 use flowd_common::{Direction, ObservationPoint};
 use std::num::NonZeroU32;
 

@@ -6,7 +6,8 @@ use crate::model::{
     Column, ColumnSet, Extra, ExtraSpec, FlowRecord, ObservationDomainId, RecordType,
     VARIABLE_LENGTH,
 };
-use crate::wire::v9::{DataSet, Header, Message, OptionsTemplateRecord, Set, TemplateRecord};
+use crate::wire::v9::{Header, Message, Set};
+use crate::wire::{DataSet, OptionsTemplateRecord, TemplateChange, TemplateRecord};
 use proptest::prelude::*;
 use std::net::{SocketAddr, UdpSocket};
 
@@ -98,10 +99,15 @@ fn received(datagram: &[u8]) -> Received {
     for set in message.sets {
         match set.unwrap() {
             Set::Templates(templates) => {
-                received.templates.extend(templates.map(Result::unwrap));
-            }
-            Set::OptionsTemplates(templates) => {
-                received.options_templates.extend(templates.map(Result::unwrap));
+                for change in templates.map(Result::unwrap) {
+                    match change {
+                        TemplateChange::Data(template) => received.templates.push(template),
+                        TemplateChange::Options(template) => {
+                            received.options_templates.push(template);
+                        }
+                        TemplateChange::Withdrawal(other) => panic!("{other:?}"),
+                    }
+                }
             }
             Set::Data(DataSet { template_id, body }) => {
                 received.data.push(Data {

@@ -45,6 +45,19 @@ pub enum WireError {
     /// Scope or option lengths that are no whole number of field specifiers.
     #[error("template {0} has option lengths that are no multiple of 4")]
     OptionLengths(TemplateId),
+    /// A message that says it is shorter than its own header.
+    #[error("a message of {0} octets is shorter than its header")]
+    MessageLength(u16),
+    /// More scope fields than the template has fields (RFC 7011 section 3.4.2.2).
+    #[error("template {id} has {scopes} scopes of {fields} fields")]
+    ScopeCount {
+        /// Which template.
+        id: TemplateId,
+        /// Its scope fields.
+        scopes: usize,
+        /// All its fields.
+        fields: usize,
+    },
     /// More fields than are accepted.
     #[error("template {id} has {count} fields, {max} are accepted")]
     FieldCount {
@@ -68,7 +81,9 @@ impl WireError {
             | Self::SetLength { .. }
             | Self::ReservedTemplateId(_)
             | Self::EmptyRecord(_)
-            | Self::OptionLengths(_) => WireErrorKind::Malformed,
+            | Self::OptionLengths(_)
+            | Self::MessageLength(_)
+            | Self::ScopeCount { .. } => WireErrorKind::Malformed,
         }
     }
 }

@@ -426,7 +426,8 @@ fn our_collector_keeps_names_and_ledgers_as_options_records() {
     let mut batch = FlowBatch::new();
     let peer = SocketAddr::from(([127, 0, 0, 1], 2055));
     for datagram in receiver.join().unwrap() {
-        decoder.decode(&datagram, peer, LIVE_NOW, &mut batch, &mut |_| panic!("there is room"));
+        decoder
+            .decode(&datagram, peer.into(), LIVE_NOW, &mut batch, &mut |_| panic!("there is room"));
     }
     let statistics = books.statistics();
     assert!(statistics.drops.values().all(|&dropped| dropped == 0), "{statistics:?}");

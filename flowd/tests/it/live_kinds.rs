@@ -26,7 +26,9 @@ fn told_sampling(listener: &UdpSocket) -> Option<[Vec<u8>; 2]> {
     let mut buffer = vec![0; 65_536];
     while let Ok((size, peer)) = listener.recv_from(&mut buffer) {
         let now = UnixMillis(0);
-        decoder.decode(&buffer[..size], peer, now, &mut batch, &mut |_| panic!("there is room"));
+        decoder.decode(&buffer[..size], peer.into(), now, &mut batch, &mut |_| {
+            panic!("there is room")
+        });
     }
     let records = (0..batch.len()).filter_map(|row| batch.record(row));
     let mut options = records.filter(|record| record.record_type == RecordType::Options);

@@ -117,7 +117,7 @@ fn export_and_decode(
         };
         while let Ok((size, peer)) = socket.recv_from(&mut datagram) {
             assert!(size <= 1_432);
-            decoder.decode(&datagram[..size], peer, BOOT, &mut batch, &mut take);
+            decoder.decode(&datagram[..size], peer.into(), BOOT, &mut batch, &mut take);
         }
         take(&batch);
         batch.clear();

@@ -1,84 +1,62 @@
-//! Template FlowSet (RFC 3954 section 5.2).
+//! Template and Options Template FlowSets (RFC 3954 sections 5.2 and 6.1).
 
-use super::FIELD_COUNT_MAX;
-use crate::wire::{FieldSpecifier, Reader, TemplateId, WireError, Writer};
+use crate::model::ie::PEN_V9_SCOPE;
+use crate::wire::template::{check_count, check_record_size};
+use crate::wire::{
+    FieldSpecifier, OptionsTemplateRecord, Reader, TemplateChange, TemplateId, TemplateRecord,
+    WireError, Writer,
+};
 
-/// The layout of data records.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct TemplateRecord {
-    /// Its number.
-    pub id: TemplateId,
-    /// Its fields in the order of the record.
-    pub fields: Vec<FieldSpecifier>,
+pub(super) fn decode_template(
+    raw_id: u16,
+    reader: &mut Reader<'_>,
+) -> Result<TemplateChange, WireError> {
+    let id = TemplateId::new(raw_id).ok_or(WireError::ReservedTemplateId(raw_id))?;
+    let count = usize::from(reader.u16()?);
+    let mut specifiers = reader.sub(count.saturating_mul(4))?;
+    check_count(id, count)?;
+    let fields = decode_fields(&mut specifiers, 0)?;
+    check_record_size(id, &fields)?;
+    Ok(TemplateChange::Data(TemplateRecord { id, fields }))
 }
 
-impl TemplateRecord {
-    /// Octets on the wire.
-    #[must_use]
-    pub fn size(&self) -> usize {
-        self.fields.len().saturating_mul(4).saturating_add(4)
+pub(super) fn encode_template(record: &TemplateRecord, writer: &mut Writer) {
+    let TemplateRecord { id, fields } = record;
+    writer.u16(id.get());
+    writer.u16(u16::try_from(fields.len()).expect("limited by FIELD_COUNT_MAX"));
+    encode_fields(fields, writer);
+}
+
+pub(super) fn decode_options_template(
+    raw_id: u16,
+    reader: &mut Reader<'_>,
+) -> Result<TemplateChange, WireError> {
+    let id = TemplateId::new(raw_id).ok_or(WireError::ReservedTemplateId(raw_id))?;
+    let scope_size = usize::from(reader.u16()?);
+    let option_size = usize::from(reader.u16()?);
+    let mut specifiers = reader.sub(scope_size.saturating_add(option_size))?;
+    if !scope_size.is_multiple_of(4) || !option_size.is_multiple_of(4) {
+        return Err(WireError::OptionLengths(id));
     }
+    check_count(id, specifiers.left() / 4)?;
+    let scopes = decode_fields(&mut specifiers.sub(scope_size)?, PEN_V9_SCOPE)?;
+    let options = decode_fields(&mut specifiers, 0)?;
+    check_record_size(id, scopes.iter().chain(&options))?;
+    Ok(TemplateChange::Options(OptionsTemplateRecord { id, scopes, options }))
+}
 
-    /// Appends the record.
-    pub fn encode(&self, writer: &mut Writer) {
-        let Self { id, fields } = self;
-        writer.u16(id.get());
-        writer.u16(u16::try_from(fields.len()).expect("limited by FIELD_COUNT_MAX"));
-        encode_fields(fields, writer);
+pub(super) fn encode_options_template(record: &OptionsTemplateRecord, writer: &mut Writer) {
+    let OptionsTemplateRecord { id, scopes, options } = record;
+    writer.u16(id.get());
+    for fields in [scopes, options] {
+        let length = u16::try_from(fields.len().saturating_mul(4));
+        writer.u16(length.expect("limited by FIELD_COUNT_MAX"));
     }
+    encode_fields(scopes, writer);
+    encode_fields(options, writer);
 }
 
-/// The records of a Template FlowSet. After damage that hides where the next record begins it
-/// ends; a record that is only not acceptable is passed over.
-#[derive(Clone, Debug)]
-pub struct TemplateRecords<'a> {
-    reader: Reader<'a>,
-}
-
-impl<'a> TemplateRecords<'a> {
-    pub(super) const fn new(reader: Reader<'a>) -> Self {
-        Self { reader }
-    }
-
-    fn record(&mut self, raw_id: u16) -> Result<TemplateRecord, WireError> {
-        let id = TemplateId::new(raw_id).ok_or(WireError::ReservedTemplateId(raw_id))?;
-        let count = usize::from(self.reader.u16()?);
-        let mut specifiers = self.reader.sub(count.saturating_mul(4))?;
-        check_count(id, count)?;
-        let fields = decode_fields(&mut specifiers, 0)?;
-        check_record_size(id, &fields)?;
-        Ok(TemplateRecord { id, fields })
-    }
-}
-
-impl Iterator for TemplateRecords<'_> {
-    type Item = Result<TemplateRecord, WireError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let raw_id = next_id(&mut self.reader, 4)?;
-        let record = self.record(raw_id);
-        if record.as_ref().is_err_and(|error| ends_the_set(*error)) {
-            self.reader = Reader::new(&[]);
-        }
-        Some(record)
-    }
-}
-
-/// The number that the next record begins with; none at the set's end. Fewer octets than a
-/// record needs, or a number 0, are padding.
-pub(super) fn next_id(reader: &mut Reader<'_>, record_size_min: usize) -> Option<u16> {
-    if reader.left() < record_size_min {
-        return None;
-    }
-    reader.u16().ok().filter(|&raw_id| raw_id != 0)
-}
-
-/// Does the error hide where the next record begins?
-pub(super) const fn ends_the_set(error: WireError) -> bool {
-    matches!(error, WireError::Truncated { .. } | WireError::ReservedTemplateId(_))
-}
-
-pub(super) fn decode_fields(
+fn decode_fields(
     reader: &mut Reader<'_>,
     enterprise: u32,
 ) -> Result<Vec<FieldSpecifier>, WireError> {
@@ -89,27 +67,10 @@ pub(super) fn decode_fields(
     Ok(fields)
 }
 
-pub(super) fn encode_fields(fields: &[FieldSpecifier], writer: &mut Writer) {
+fn encode_fields(fields: &[FieldSpecifier], writer: &mut Writer) {
     for field in fields {
         // The number alone: NetFlow v9 has no place for an enterprise.
         writer.u16(field.id);
         writer.u16(field.length);
     }
-}
-
-pub(super) const fn check_count(id: TemplateId, count: usize) -> Result<(), WireError> {
-    if count > FIELD_COUNT_MAX {
-        return Err(WireError::FieldCount { id, count, max: FIELD_COUNT_MAX });
-    }
-    Ok(())
-}
-
-pub(super) fn check_record_size(
-    id: TemplateId,
-    fields: &[FieldSpecifier],
-) -> Result<(), WireError> {
-    if fields.iter().all(|field| field.length == 0) {
-        return Err(WireError::EmptyRecord(id));
-    }
-    Ok(())
 }

@@ -4,7 +4,9 @@ use super::*;
 use crate::model::ObservationDomainId;
 use crate::model::ie::PEN_V9_SCOPE;
 use crate::model::time::SysUptime;
-use crate::wire::{FieldSpecifier, MESSAGE_SIZE_MAX, TemplateId, WireError, WireErrorKind};
+use crate::wire::{
+    DataSet, FIELD_COUNT_MAX, FieldSpecifier, MESSAGE_SIZE_MAX, TemplateId, WireErrorKind,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -51,15 +53,13 @@ fn read(datagram: &[u8]) -> (Vec<Record>, Vec<WireError>) {
             Ok(Set::Templates(templates)) => {
                 for template in templates {
                     match template {
-                        Ok(template) => records.push(Record::Template(template)),
-                        Err(error) => errors.push(error),
-                    }
-                }
-            }
-            Ok(Set::OptionsTemplates(templates)) => {
-                for template in templates {
-                    match template {
-                        Ok(template) => records.push(Record::Options(template)),
+                        Ok(TemplateChange::Data(template)) => {
+                            records.push(Record::Template(template));
+                        }
+                        Ok(TemplateChange::Options(template)) => {
+                            records.push(Record::Options(template));
+                        }
+                        Ok(other) => panic!("NetFlow v9 has no {other:?}"),
                         Err(error) => errors.push(error),
                     }
                 }

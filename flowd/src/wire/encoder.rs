@@ -1,40 +1,21 @@
-//! A whole Export Packet (RFC 3954 section 5).
+//! A message that is being written, in either protocol that has templates.
 
-use super::data::{SET_HEADER_SIZE, Sets};
-use super::{Header, OptionsTemplateRecord, TemplateRecord};
-use crate::wire::{LengthSlot, Reader, TemplateId, WireError, Writer};
+use super::set::{Dialect, SET_HEADER_SIZE};
+use super::{LengthSlot, OptionsTemplateRecord, TemplateId, TemplateRecord, Writer};
+use std::marker::PhantomData;
 
-/// A packet that was received.
-#[derive(Clone, Debug)]
-pub struct Message<'a> {
-    /// What it says of itself.
-    pub header: Header,
-    /// What it carries.
-    pub sets: Sets<'a>,
-}
-
-impl<'a> Message<'a> {
-    /// Reads the header; the sets are read as they are asked for.
-    ///
-    /// # Errors
-    /// If the header is cut short or of another version.
-    pub fn decode(datagram: &'a [u8]) -> Result<Self, WireError> {
-        let mut reader = Reader::new(datagram);
-        Ok(Self { header: Header::decode(&mut reader)?, sets: Sets::new(reader) })
-    }
-}
-
-/// A packet that is being written. Records that follow one another and have the same template
-/// share a FlowSet; every FlowSet is padded to a multiple of 4 octets.
+/// A message that is being written. Records that follow one another and have the same template
+/// share a set; every set is padded to a multiple of 4 octets.
 #[derive(Debug)]
-pub struct MessageEncoder {
+pub struct MessageEncoder<D> {
     writer: Writer,
     size_max: usize,
     count: u16,
     open: Option<OpenSet>,
+    dialect: PhantomData<D>,
 }
 
-/// The FlowSet that the next record may join.
+/// The set that the next record may join.
 #[derive(Debug)]
 struct OpenSet {
     id: u16,
@@ -44,17 +25,18 @@ struct OpenSet {
     record_size: usize,
 }
 
-impl MessageEncoder {
-    /// An empty packet that will have at most `size_max` octets.
+impl<D: Dialect> MessageEncoder<D> {
+    /// An empty message that will have at most `size_max` octets.
     #[must_use]
     pub fn new(size_max: usize) -> Self {
-        let size_max = size_max.clamp(Header::SIZE, usize::from(u16::MAX));
+        let size_max = size_max.clamp(D::HEADER_SIZE, usize::from(u16::MAX));
         let mut encoder = Self {
             writer: Writer::with_capacity(size_max),
             // A multiple of 4, so that padding never leads past it.
             size_max: size_max & !3,
             count: 0,
             open: None,
+            dialect: PhantomData,
         };
         encoder.clear();
         encoder
@@ -63,7 +45,7 @@ impl MessageEncoder {
     /// Forgets all records.
     pub fn clear(&mut self) {
         self.writer.clear();
-        self.writer.zeros(Header::SIZE);
+        self.writer.zeros(D::HEADER_SIZE);
         self.count = 0;
         self.open = None;
     }
@@ -80,7 +62,7 @@ impl MessageEncoder {
         self.count
     }
 
-    /// Octets so far, without the padding of the last FlowSet.
+    /// Octets so far, without the padding of the last set.
     #[must_use]
     pub fn size(&self) -> usize {
         self.writer.len()
@@ -88,14 +70,16 @@ impl MessageEncoder {
 
     /// Adds a template; false if there is no room for it.
     pub fn template(&mut self, record: &TemplateRecord) -> bool {
-        self.record(0, record.size(), |writer| record.encode(writer))
+        self.record(D::TEMPLATE_SET_ID, record.size(), |writer| D::encode_template(record, writer))
     }
 
-    /// Adds an options template; false if there is no room for it. Each has a FlowSet of its own:
-    /// nfcapd reads only the first of a FlowSet.
+    /// Adds an options template; false if there is no room for it. Each has a set of its own:
+    /// nfcapd reads only the first of a set.
     pub fn options_template(&mut self, record: &OptionsTemplateRecord) -> bool {
         self.close_set();
-        self.record(1, record.size(), |writer| record.encode(writer))
+        self.record(D::OPTIONS_TEMPLATE_SET_ID, record.size(), |writer| {
+            D::encode_options_template(record, writer);
+        })
     }
 
     /// Adds a data record of `size` octets that `write` writes; false if there is no room.
@@ -108,7 +92,7 @@ impl MessageEncoder {
         self.record(template_id.get(), size, write)
     }
 
-    /// Is there room for a record of `size` octets in the FlowSet `id`?
+    /// Is there room for a record of `size` octets in the set `id`?
     fn has_room(&self, id: u16, size: usize) -> bool {
         let set_overhead = match &self.open {
             Some(open) if open.id == id => 0,
@@ -150,16 +134,17 @@ impl MessageEncoder {
         }
     }
 
-    /// The packet's octets, under a header whose count is put right.
-    pub fn finish(&mut self, header: Header) -> &[u8] {
+    /// The message's octets, under a header whose count or length is put right.
+    pub fn finish(&mut self, header: D::Header) -> &[u8] {
         self.close_set();
-        let header = Header { count: self.count, ..header };
-        self.writer.overwrite(0, &header.encode());
+        let mut octets = Writer::with_capacity(D::HEADER_SIZE);
+        D::encode_header(header, self.count, self.writer.len(), &mut octets);
+        self.writer.overwrite(0, octets.as_bytes());
         self.writer.as_bytes()
     }
 }
 
-/// Octets that fill a FlowSet up to a multiple of 4 (RFC 3954 section 5.3), if they cannot be
+/// Octets that fill a set up to a multiple of 4 (RFC 3954 section 5.3), if they cannot be
 /// taken for a record.
 fn padding(size: usize, open: &OpenSet) -> usize {
     let padding = size.wrapping_neg() & 3;

@@ -1,0 +1,197 @@
+//! A message of sets: templates are learned, data sets decoded by them or held.
+
+use super::books::CollectDrop;
+use super::copy::Clocks;
+use super::core::{Core, drop_held};
+use super::decode::{MessageContext, drop_reason};
+use super::peer::Transport;
+use super::pending::{Held, PendingKey};
+use super::rows::{Output, RecordContext};
+use super::session::Session;
+use super::template_cache::{Announcement, Template};
+use crate::model::RecordType;
+use crate::wire::{DataSet, Dialect, Set, Sets, TemplateChange, TemplateId, WireError, Withdrawal};
+use std::sync::Arc;
+
+/// Times that one message may make the shared templates change: what alternates templates and
+/// data more often than that is no exporter.
+const LEARN_COUNT_MAX: usize = 16;
+
+/// Decodes the sets of a message. How many Data Records it had is known if all their templates
+/// are.
+pub(super) fn decode_sets<D: Dialect>(
+    core: &mut Core,
+    session: &mut Session,
+    message: MessageContext,
+    sets: Sets<'_, D>,
+    output: &mut Output<'_>,
+) -> (Option<u32>, Result<(), CollectDrop>) {
+    let mut work =
+        MessageWork { core, session, message, record_index: 0, records: Some(0), learn_count: 0 };
+    let mut outcome = Ok(());
+    for set in sets {
+        match set {
+            Ok(Set::Templates(templates)) => {
+                for change in templates {
+                    work.take_change(change, output);
+                }
+            }
+            Ok(Set::Data(set)) => {
+                work.learn(output);
+                work.data(set, output);
+            }
+            // No RFC gives these ids a meaning: there is nothing to decode.
+            Ok(Set::Unknown(_)) => {}
+            Err(error) => outcome = Err(drop_reason(error)),
+        }
+    }
+    work.learn(output);
+    (work.records, outcome)
+}
+
+/// One message on its way through its sets.
+struct MessageWork<'a> {
+    core: &'a mut Core,
+    session: &'a mut Session,
+    message: MessageContext,
+    /// Place of the next record. Records decoded so far, and for each set that waits as many as
+    /// it has octets, which is the most that it can hold: no two records of a message share a
+    /// place, whenever they are decoded. A message has fewer octets than there are places.
+    record_index: u32,
+    /// Data Records so far, while that is known.
+    records: Option<u32>,
+    learn_count: usize,
+}
+
+impl MessageWork<'_> {
+    /// Takes note of a template, or of one that is withdrawn.
+    fn take_change(&mut self, change: Result<TemplateChange, WireError>, output: &mut Output<'_>) {
+        let announcement = match change {
+            Ok(TemplateChange::Data(template)) => Announcement {
+                id: template.id,
+                record_type: RecordType::Flow,
+                fields: template.fields,
+            },
+            Ok(TemplateChange::Options(template)) => Announcement {
+                id: template.id,
+                record_type: RecordType::Options,
+                fields: template.fields().collect(),
+            },
+            Ok(TemplateChange::Withdrawal(withdrawal)) => {
+                self.withdraw(withdrawal, output);
+                return;
+            }
+            Err(error) => {
+                let drops = &self.core.books.template_drops;
+                drops.count(drop_reason(error), 1);
+                return;
+            }
+        };
+        self.core.books.templates.add(1);
+        self.session.books.templates.add(1);
+        self.core.announcements.push(announcement);
+    }
+
+    /// Over a datagram a withdrawal means nothing: it may come late, and name a template that has
+    /// been announced anew since (RFC 7011 section 8.4).
+    fn withdraw(&mut self, withdrawal: Withdrawal, output: &mut Output<'_>) {
+        if self.message.transport == Transport::Udp {
+            self.core.books.withdrawals_ignored.add(1);
+            return;
+        }
+        self.learn(output);
+        self.core.books.withdrawals.add(1);
+        self.core.store.withdraw(&self.session.origin, self.session.port, withdrawal);
+    }
+
+    /// Shares the templates noted so far, and decodes what waited for them.
+    fn learn(&mut self, output: &mut Output<'_>) {
+        if self.core.announcements.is_empty() {
+            return;
+        }
+        self.learn_count = self.learn_count.saturating_add(1);
+        if self.learn_count > LEARN_COUNT_MAX {
+            let refused = self.core.announcements.drain(..).count();
+            self.refuse(refused);
+            return;
+        }
+        let waited_for: Vec<TemplateId> = if self.core.pending.is_empty() {
+            Vec::new()
+        } else {
+            self.core.announcements.iter().map(|a| a.id).collect()
+        };
+        let learned = self.core.store.learn(
+            &self.session.origin,
+            self.session.port,
+            &mut self.core.announcements,
+            self.message.received,
+        );
+        self.refuse(learned.refused);
+        for template_id in waited_for {
+            let key = PendingKey { origin: Arc::clone(&self.session.origin), template_id };
+            self.core.resume(&key, output);
+        }
+    }
+
+    fn refuse(&self, count: usize) {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        let drops = &self.core.books.template_drops;
+        drops.count(CollectDrop::OverLimit, count);
+    }
+
+    /// Decodes a data set, or holds it until its template comes.
+    fn data(&mut self, set: DataSet<'_>, output: &mut Output<'_>) {
+        self.core.books.sets.add(1);
+        let DataSet { template_id, body } = set;
+        let Some(template) = self.template(template_id) else {
+            self.hold(template_id, body);
+            return;
+        };
+        let mut context = RecordContext {
+            origin: &self.session.origin,
+            clocks: self.clocks(),
+            sequence_number: self.message.sequence_number,
+            received: self.message.received,
+            record_index: self.record_index,
+            sampling_interval: 0,
+        };
+        self.core.decode_set(&template.plan, body, &mut context, &self.session.books, output);
+        let count = context.record_index.saturating_sub(self.record_index);
+        self.records = self.records.map(|records| records.saturating_add(count));
+        self.record_index = context.record_index;
+    }
+
+    fn clocks(&self) -> Clocks {
+        match self.message.sys_uptime {
+            None => Clocks::since_boot(self.message.export_time, self.session.booted),
+            sys_uptime => Clocks { export_time: self.message.export_time, sys_uptime },
+        }
+    }
+
+    fn template(&mut self, id: TemplateId) -> Option<Arc<Template>> {
+        let session = &mut *self.session;
+        if session.templates.as_ref().is_none_or(|templates| templates.is_forgotten()) {
+            session.templates = self.core.store.domain(&session.origin);
+        }
+        session.templates.as_ref()?.find(session.port, id)
+    }
+
+    fn hold(&mut self, template_id: TemplateId, body: &[u8]) {
+        self.records = None;
+        let clocks = self.clocks();
+        let Core { books, pending, .. } = &mut *self.core;
+        let key = PendingKey { origin: Arc::clone(&self.session.origin), template_id };
+        let held = Held {
+            port: self.session.port,
+            clocks,
+            sequence_number: self.message.sequence_number,
+            received: self.message.received,
+            record_index: self.record_index,
+            exporter: Arc::clone(&self.session.books),
+            body: body.into(),
+        };
+        let places = u32::try_from(body.len()).unwrap_or(u32::MAX);
+        self.record_index = self.record_index.saturating_add(places);
+        pending.hold(key, held, &mut |held| drop_held(books, held, CollectDrop::OverLimit));
+    }
+}

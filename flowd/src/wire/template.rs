@@ -1,0 +1,107 @@
+//! Templates, whichever protocol carries them, and what their records may be.
+
+use super::{FieldSpecifier, TemplateId, WireError};
+use crate::model::ie::PEN_V9_SCOPE;
+
+/// Fields that a template may have here. The formats allow 16,000 in a full datagram; the
+/// richest exporters known send about a hundred.
+pub const FIELD_COUNT_MAX: usize = 1_024;
+
+/// The layout of data records.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TemplateRecord {
+    /// Its number.
+    pub id: TemplateId,
+    /// Its fields in the order of the record.
+    pub fields: Vec<FieldSpecifier>,
+}
+
+impl TemplateRecord {
+    /// Octets on the wire.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        fields_size(&self.fields).saturating_add(4)
+    }
+}
+
+/// The layout of records about the exporter itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct OptionsTemplateRecord {
+    /// Its number.
+    pub id: TemplateId,
+    /// What the record is about: Information Elements, or in NetFlow v9 scope types of
+    /// enterprise [`PEN_V9_SCOPE`].
+    pub scopes: Vec<FieldSpecifier>,
+    /// What it says of that.
+    pub options: Vec<FieldSpecifier>,
+}
+
+impl OptionsTemplateRecord {
+    /// Octets on the wire, without padding.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        fields_size(&self.scopes).saturating_add(fields_size(&self.options)).saturating_add(6)
+    }
+
+    /// Scopes, then options, as they stand in a record.
+    pub fn fields(&self) -> impl Iterator<Item = FieldSpecifier> {
+        self.scopes.iter().chain(&self.options).copied()
+    }
+}
+
+/// What a Template Set says of one template, or of all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TemplateChange {
+    /// The layout of data records.
+    Data(TemplateRecord),
+    /// The layout of records about the exporter.
+    Options(OptionsTemplateRecord),
+    /// Templates that are no longer in use (RFC 7011 section 8.1).
+    Withdrawal(Withdrawal),
+}
+
+/// Which templates are no longer in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withdrawal {
+    /// The one with this number.
+    One(TemplateId),
+    /// All of data records.
+    AllData,
+    /// All of options.
+    AllOptions,
+}
+
+/// Octets of field specifiers: those of an enterprise take 4 more (RFC 7011 section 3.2).
+fn fields_size(fields: &[FieldSpecifier]) -> usize {
+    fields.iter().fold(0, |size: usize, field| {
+        size.saturating_add(if has_enterprise(*field) { 8 } else { 4 })
+    })
+}
+
+/// Does the specifier bear an enterprise number on the wire?
+pub(super) const fn has_enterprise(field: FieldSpecifier) -> bool {
+    field.enterprise != 0 && field.enterprise != PEN_V9_SCOPE
+}
+
+/// Does the error hide where the next record begins?
+pub(super) const fn ends_the_set(error: WireError) -> bool {
+    matches!(error, WireError::Truncated { .. } | WireError::ReservedTemplateId(_))
+}
+
+pub(super) const fn check_count(id: TemplateId, count: usize) -> Result<(), WireError> {
+    if count > FIELD_COUNT_MAX {
+        return Err(WireError::FieldCount { id, count, max: FIELD_COUNT_MAX });
+    }
+    Ok(())
+}
+
+/// Records must have octets: else any set held endlessly many.
+pub(super) fn check_record_size<'a>(
+    id: TemplateId,
+    fields: impl IntoIterator<Item = &'a FieldSpecifier>,
+) -> Result<(), WireError> {
+    if fields.into_iter().all(|field| field.length == 0) {
+        return Err(WireError::EmptyRecord(id));
+    }
+    Ok(())
+}
