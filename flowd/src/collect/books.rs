@@ -201,4 +201,20 @@ pub struct ExporterStatistics {
     pub restarts: u64,
     /// Data sets of it that were dropped, by reason.
     pub set_drops: BTreeMap<String, u64>,
+    /// How it samples, as it told in options data, records or headers; nothing if it told
+    /// nothing.
+    #[serde(default)]
+    pub sampling: Vec<SamplingStatistics>,
+}
+
+/// One sampler of an exporter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SamplingStatistics {
+    /// Its number at the exporter; 0 where it has none.
+    pub sampler: u64,
+    /// One packet of so many is looked at.
+    pub interval: u64,
+    /// When that was heard first, in milliseconds since 1970.
+    pub since: i64,
 }

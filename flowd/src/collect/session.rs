@@ -1,6 +1,7 @@
 //! A conversation with one exporter: its sequence numbers, and what its records are told by.
 
 use super::exporters::ExporterBooks;
+use super::facts::{Facts, Sampling};
 use super::peer::Peer;
 use super::sequence::{Arrival, Sequence};
 use super::template_cache::DomainTemplates;
@@ -38,6 +39,7 @@ pub(super) struct Session {
     /// When the exporter booted, as its options data or a record said (IPFIX, where messages do
     /// not tell the uptime).
     pub(super) booted: Option<UnixMillis>,
+    samplings: Vec<Sampling>,
     sequence: Sequence,
     last_used: UnixMillis,
 }
@@ -65,6 +67,35 @@ impl Session {
             Arrival::Repeated => books.messages_repeated.add(1),
             Arrival::Restarted => books.restarts.add(1),
         }
+    }
+}
+
+/// Samplers of a session that are remembered here, so that what is told again and again is not
+/// noted again and again.
+const SAMPLINGS_MAX: usize = 16;
+
+impl Session {
+    /// Takes note of what the exporter tells of itself.
+    pub(super) fn take(&mut self, facts: Facts, received: UnixMillis) {
+        if facts.booted.is_some() {
+            self.booted = facts.booted;
+        }
+        if let Some(sampling) = facts.sampling {
+            self.note_sampling(sampling, received);
+        }
+    }
+
+    /// Takes note of a sampling rate, in an option, a record or a header.
+    pub(super) fn note_sampling(&mut self, sampling: Sampling, received: UnixMillis) {
+        if self.samplings.contains(&sampling) {
+            return;
+        }
+        self.samplings.retain(|known| known.sampler != sampling.sampler);
+        if self.samplings.len() >= SAMPLINGS_MAX {
+            self.samplings.remove(0);
+        }
+        self.samplings.push(sampling);
+        self.books.note_sampling(sampling, received);
     }
 }
 
@@ -98,6 +129,7 @@ impl Sessions {
                 books,
                 templates: None,
                 booted: None,
+                samplings: Vec::new(),
                 sequence: Sequence::default(),
                 last_used: now,
             }

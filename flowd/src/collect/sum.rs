@@ -84,6 +84,7 @@ impl ExporterStatistics {
             messages_repeated,
             restarts,
             set_drops,
+            sampling,
         } = later;
         add(&mut self.messages, *messages);
         add(&mut self.records, *records);
@@ -95,6 +96,14 @@ impl ExporterStatistics {
         add(&mut self.messages_repeated, *messages_repeated);
         add(&mut self.restarts, *restarts);
         add_by_name(&mut self.set_drops, set_drops);
+        for later in sampling {
+            match self.sampling.iter_mut().find(|known| known.sampler == later.sampler) {
+                // What was so before has been so since then.
+                Some(known) if known.interval == later.interval => {}
+                Some(known) => *known = *later,
+                None => self.sampling.push(*later),
+            }
+        }
     }
 }
 
@@ -132,6 +141,7 @@ mod tests {
             messages_repeated: 0,
             restarts: 0,
             set_drops: BTreeMap::new(),
+            sampling: Vec::new(),
         }
     }
 

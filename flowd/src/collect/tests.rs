@@ -315,12 +315,12 @@ fn field_types_of_firewalls_and_processes_are_their_elements() {
         &[(40_001, 4), (40_003, 2), (40_005, 1), (57_640, 4), (57_472, 1)],
         &[1, 2, 3, 4, 0, 80, 2, 0, 0, 0, 99, 7],
     );
+    assert_eq!(record.value(Column::FirewallEvent), Some(Value::Unsigned(2)));
     assert_eq!(
         record.extras,
         [
             extra(0, 225, 4, &[1, 2, 3, 4]),
             extra(0, 227, 2, &[0, 80]),
-            extra(0, 233, 1, &[2]),
             extra(PEN_PROCESS, 168, 4, &[0, 0, 0, 99]),
             extra(0, 57_472, 1, &[7]),
         ]
@@ -366,12 +366,10 @@ fn options_data_are_records_with_their_scope() {
     collector.receive(encoder.finish(header(1)));
     let record = &collector.records[0];
     assert_eq!(record.record_type, RecordType::Options);
-    assert_eq!(record.present, present(&[Column::SamplerId]));
+    assert_eq!(record.present, present(&[Column::SamplerId, Column::SamplingInterval]));
     assert_eq!(record.value(Column::SamplerId), Some(Value::Unsigned(1)));
-    assert_eq!(
-        record.extras,
-        [extra(PEN_V9_SCOPE, 2, 4, &[0, 0, 0, 5]), extra(0, 34, 4, &[0, 0, 3, 232])]
-    );
+    assert_eq!(record.value(Column::SamplingInterval), Some(Value::Unsigned(1_000)));
+    assert_eq!(record.extras, [extra(PEN_V9_SCOPE, 2, 4, &[0, 0, 0, 5])]);
 }
 
 #[test]
@@ -488,21 +486,23 @@ fn each_exporter_s_messages_and_gaps_are_counted() {
 }
 
 #[test]
-fn datagrams_that_are_no_netflow_v9_are_dropped_by_reason() {
+fn datagrams_of_no_protocol_or_without_a_header_are_dropped_by_reason() {
     let mut collector = Collector::new();
     collector.receive(&[]);
     collector.receive(&[0]);
     collector.receive(&[0, 9, 0, 0]);
     collector.receive(&[0, 5, 0, 0]);
     collector.receive(&[0, 10, 0, 0]);
+    collector.receive(&[0, 6, 0, 0]);
+    collector.receive(&[71, 69, 84]);
     // What comes before the damage is kept.
     let mut damaged = message(1, &[template(256, &[(4, 1)])], &[(256, &[1])]);
     damaged.extend([1, 0, 0, 99, 1]);
     collector.receive(&damaged);
     let statistics = collector.statistics();
-    assert_eq!(statistics.drops["malformed"], 4);
+    assert_eq!(statistics.drops["malformed"], 6);
     assert_eq!(statistics.drops["unsupportedVersion"], 2);
-    assert_eq!((statistics.datagrams, statistics.records), (6, 1));
+    assert_eq!((statistics.datagrams, statistics.records), (8, 1));
 }
 
 #[test]

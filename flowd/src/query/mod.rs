@@ -51,7 +51,7 @@ pub use plan::{
     GROUPS_MAX, KEYS_MAX, Keys, Limits, Plan, QueryRequest, SORTED_RECORDS_MAX, Sort, TOP_LIMIT,
     Top,
 };
-pub use row::{Heading, Sink, drop_zero_twins};
+pub use row::{Heading, Sink, tell_twins_apart};
 #[cfg(feature = "archive")]
 pub use run::{Outcome, run};
 #[cfg(feature = "archive")]

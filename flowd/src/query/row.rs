@@ -25,17 +25,39 @@ pub struct Heading {
     pub names: Vec<String>,
 }
 
-/// Columns of which a fixed template may carry both, one of them zero.
-const TWINS: [[Column; 2]; 3] = [
-    [Column::SourceIpv4Address, Column::SourceIpv6Address],
-    [Column::DestinationIpv4Address, Column::DestinationIpv6Address],
-    [Column::IpNextHopIpv4Address, Column::IpNextHopIpv6Address],
+/// Columns of which a template may carry both, and what they are called as the inner ones.
+const TWINS: [[(Column, &str); 2]; 3] = [
+    [
+        (Column::SourceIpv4Address, "sourceIPv4Address#2"),
+        (Column::SourceIpv6Address, "sourceIPv6Address#2"),
+    ],
+    [
+        (Column::DestinationIpv4Address, "destinationIPv4Address#2"),
+        (Column::DestinationIpv6Address, "destinationIPv6Address#2"),
+    ],
+    [
+        (Column::IpNextHopIpv4Address, "ipNextHopIPv4Address#2"),
+        (Column::IpNextHopIpv6Address, "ipNextHopIPv6Address#2"),
+    ],
 ];
 
-/// Of addresses sent in both families, leaves the one that is not zero.
-pub fn drop_zero_twins(row: &mut Vec<(&str, Value<'_>)>) {
+/// Protocols of a packet that holds another one.
+const IPV4_WITHIN: u64 = 4;
+const IPV6_WITHIN: u64 = 41;
+
+/// Of addresses sent in both families, leaves the one that is not zero. Where neither is, one
+/// packet holds another: the protocol tells the outer from the inner, whose addresses then bear
+/// the names of repeated elements.
+pub fn tell_twins_apart(row: &mut Vec<(&str, Value<'_>)>) {
+    let protocol = row.iter().find(|(name, _)| *name == Column::ProtocolIdentifier.name());
+    let inner = match protocol {
+        Some((_, Value::Unsigned(IPV4_WITHIN))) => Some(0),
+        Some((_, Value::Unsigned(IPV6_WITHIN))) => Some(1),
+        _ => None,
+    };
     for twins in TWINS {
-        let place = |column: Column| row.iter().position(|(name, _)| *name == column.name());
+        let place =
+            |(column, _): (Column, _)| row.iter().position(|(name, _)| *name == column.name());
         let [Some(ipv4), Some(ipv6)] = twins.map(place) else {
             continue;
         };
@@ -43,6 +65,10 @@ pub fn drop_zero_twins(row: &mut Vec<(&str, Value<'_>)>) {
             row.remove(ipv6);
         } else if is_zero(row.get(ipv4)) {
             row.remove(ipv4);
+        } else if let Some(inner) = inner
+            && let Some((name, _)) = row.get_mut(if inner == 0 { ipv4 } else { ipv6 })
+        {
+            *name = twins[inner].1;
         }
     }
 }
@@ -69,9 +95,23 @@ mod tests {
             ([field(v4, "192.0.2.1"), field(v6, "::1")], vec![v4, v6]),
         ] {
             let mut row = row.to_vec();
-            drop_zero_twins(&mut row);
+            tell_twins_apart(&mut row);
             let names: Vec<_> = row.iter().map(|(name, _)| *name).collect();
             assert_eq!(names, left);
+        }
+    }
+
+    #[test]
+    fn the_addresses_of_an_inner_packet_are_repeated_elements() {
+        let field = |name: &'static str, text: &str| (name, Value::Address(text.parse().unwrap()));
+        let (v4, v6) = ("sourceIPv4Address", "sourceIPv6Address");
+        for (protocol, left) in
+            [(4, ["sourceIPv4Address#2", v6]), (41, [v4, "sourceIPv6Address#2"]), (17, [v4, v6])]
+        {
+            let protocol = ("protocolIdentifier", Value::Unsigned(protocol));
+            let mut row = vec![field(v4, "192.0.2.1"), field(v6, "2001:db8::1"), protocol];
+            tell_twins_apart(&mut row);
+            assert_eq!([row[0].0, row[1].0], left);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::columns::{Stored, StoredColumn, stored};
 use super::field::Provenance;
-use super::row::drop_zero_twins;
+use super::row::tell_twins_apart;
 use crate::archive::schema::{ELEMENTS, schema};
 use crate::model::{Column, ColumnKind, Value, element_value, ie};
 use arrow_array::cast::AsArray;
@@ -72,7 +72,7 @@ impl<'a> RowReader<'a> {
             }
         }
         if self.has_twins {
-            drop_zero_twins(row);
+            tell_twins_apart(row);
         }
         self.read_elements(index, row);
     }

@@ -4,8 +4,8 @@ use crate::model::{
     Column, ColumnSet, ExtraSpec, FlowRecord, Origin, RecordType, TcpControlBits, Value,
     element_value, ie,
 };
-use crate::query::drop_zero_twins;
 use crate::query::field::Provenance;
+use crate::query::tell_twins_apart;
 use hashbrown::HashMap;
 use std::net::IpAddr;
 
@@ -35,7 +35,7 @@ impl RecordRows {
         for column in record.present.iter() {
             row.extend(record.value(column).map(|value| (column.name(), shown(column, value))));
         }
-        drop_zero_twins(&mut row);
+        tell_twins_apart(&mut row);
         if let Some(origin) = origin {
             row.push(match origin.address {
                 IpAddr::V4(_) => (Provenance::ExporterIpv4.name(), Value::Address(origin.address)),
