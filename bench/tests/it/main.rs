@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "tests panic rather than return an error")]
 #![expect(clippy::print_stdout, reason = "tests say what they measured")]
 
+mod differential;
 mod fuzz;
 mod hostile;
 mod hostile_decode;

@@ -1,6 +1,8 @@
 //! `flowd decode`: a capture of export datagrams -> every record in them, in wire order.
 
 use super::datagrams::{Carried, Datagrams};
+use super::explain::Explainer;
+pub use super::explain::{Explained, FieldSeen, MessageSeen, SetSeen, TemplateSeen};
 use crate::collect::{Books, Decoder, DecoderConfig, Peer, Statistics, TemplateStore, Transport};
 use crate::model::{FlowBatch, FlowRecord, Origin, time::UnixMillis};
 use crate::probe::CaptureFile;
@@ -10,8 +12,17 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// What to do with each record and who sent it.
-pub type EachRecord<'a> = &'a mut dyn FnMut(&FlowRecord, &Origin) -> io::Result<()>;
+/// What comes of a capture, in its order.
+#[derive(Clone, Copy, Debug)]
+pub enum Found<'a> {
+    /// A record, and who sent it.
+    Record(&'a FlowRecord, &'a Origin),
+    /// A message or template, before the records of that message.
+    Explained(&'a Explained),
+}
+
+/// What to do with what comes.
+pub type EachFound<'a> = &'a mut dyn FnMut(Found<'_>) -> io::Result<()>;
 
 /// What was found in a capture.
 #[derive(Debug)]
@@ -24,15 +35,16 @@ pub struct Decoded {
     pub not_whole: BTreeMap<&'static str, u64>,
 }
 
-/// Decodes the export datagrams of a capture, and the IPFIX messages of its TCP connections.
+/// Decodes the export datagrams of a capture, and the IPFIX messages of its TCP connections;
+/// tells of the messages themselves too if it is to explain them.
 ///
 /// # Errors
 /// If the file is no capture or is damaged (what precedes the damage is decoded), or if a record
 /// cannot be handed on.
-pub fn run(file: &Path, each: EachRecord<'_>) -> Result<Decoded> {
+pub fn run(file: &Path, explain: bool, each: EachFound<'_>) -> Result<Decoded> {
     let capture = CaptureFile::open(file)?;
     let named = || file.display().to_string();
-    let mut work = Work::new(each);
+    let mut work = Work::new(explain, each);
     let mut datagrams = Datagrams::default();
     for packet in capture.packets().with_context(named)? {
         let packet = packet.with_context(named)?;
@@ -52,12 +64,14 @@ struct Work<'a> {
     batch: FlowBatch,
     received: UnixMillis,
     cut: u64,
-    each: EachRecord<'a>,
+    each: EachFound<'a>,
+    /// With the records of the message at hand, which come after what explains it.
+    explainer: Option<(Explainer, Vec<(FlowRecord, Origin)>)>,
     outcome: io::Result<()>,
 }
 
 impl<'a> Work<'a> {
-    fn new(each: EachRecord<'a>) -> Self {
+    fn new(explain: bool, each: EachFound<'a>) -> Self {
         let config = DecoderConfig { with_collection_time: false, ..DecoderConfig::default() };
         let books = Arc::new(Books::default());
         let templates = Arc::new(TemplateStore::new(&config));
@@ -68,6 +82,7 @@ impl<'a> Work<'a> {
             received: UnixMillis::default(),
             cut: 0,
             each,
+            explainer: explain.then(Default::default),
             outcome: Ok(()),
         }
     }
@@ -88,10 +103,36 @@ impl<'a> Work<'a> {
     }
 
     fn decode(&mut self, octets: &[u8], peer: Peer) {
-        let Self { decoder, batch, received, each, outcome, .. } = self;
-        decoder.decode(octets, peer, *received, batch, &mut |full| hand_on(full, each, outcome));
-        hand_on(batch, each, outcome);
+        let Self { decoder, books, batch, received, each, explainer, outcome, .. } = self;
+        let Some((explainer, records)) = explainer else {
+            let mut each = |record: &FlowRecord, origin: &Origin| {
+                if outcome.is_ok() {
+                    *outcome = each(Found::Record(record, origin));
+                }
+            };
+            decoder.decode(octets, peer, *received, batch, &mut |full| hand_on(full, &mut each));
+            hand_on(batch, &mut each);
+            batch.clear();
+            return;
+        };
+        let (mut message, templates) = explainer.look(octets, peer, received.0);
+        let before = books.statistics();
+        let mut keep = |record: &FlowRecord, origin: &Origin| {
+            records.push((record.clone(), origin.clone()));
+        };
+        decoder.decode(octets, peer, *received, batch, &mut |full| hand_on(full, &mut keep));
+        hand_on(batch, &mut keep);
         batch.clear();
+        message.note(&before, &books.statistics());
+        let templates = templates.into_iter().map(Explained::Template);
+        let explained: Vec<_> =
+            std::iter::once(Explained::Message(message)).chain(templates).collect();
+        let explained = explained.iter().map(Found::Explained);
+        let found = records.iter().map(|(record, origin)| Found::Record(record, origin));
+        if outcome.is_ok() {
+            *outcome = explained.chain(found).try_for_each(each);
+        }
+        records.clear();
     }
 
     /// What became of the records so far.
@@ -100,12 +141,10 @@ impl<'a> Work<'a> {
     }
 }
 
-fn hand_on(batch: &FlowBatch, each: &mut EachRecord<'_>, outcome: &mut io::Result<()>) {
+fn hand_on(batch: &FlowBatch, each: &mut dyn FnMut(&FlowRecord, &Origin)) {
     for run in batch.runs() {
         for record in run.rows.clone().filter_map(|row| batch.record(row)) {
-            if outcome.is_ok() {
-                *outcome = each(&record, &run.origin);
-            }
+            each(&record, &run.origin);
         }
     }
 }

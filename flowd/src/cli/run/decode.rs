@@ -2,16 +2,21 @@
 
 use super::RecordPrinter;
 use crate::app;
-use crate::app::decode::Decoded;
+use crate::app::decode::{Decoded, Found};
+use crate::cli::args::Output;
 use crate::cli::args::decode::Decode;
 use crate::cli::exit::{Outcome, say};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 /// `flowd decode`.
 pub(in crate::cli) fn decode(arguments: &Decode) -> Result<Outcome> {
+    if arguments.explain && arguments.output == Output::Csv {
+        bail!("--explain: messages and templates are no rows of CSV; write -o table or -o json");
+    }
     let mut printer = RecordPrinter::new(arguments.output);
-    let decoded = app::decode::run(&arguments.file, &mut |record, origin| {
-        printer.print(record, Some(origin))
+    let decoded = app::decode::run(&arguments.file, arguments.explain, &mut |found| match found {
+        Found::Record(record, origin) => printer.print(record, Some(origin)),
+        Found::Explained(explained) => printer.explain(explained),
     });
     printer.finish().context("print records")?;
     tell(arguments, &decoded?);
