@@ -10,6 +10,7 @@
 mod cli;
 mod corpus;
 mod datapath;
+mod decode;
 mod errors;
 mod export;
 mod export_collect;
@@ -26,6 +27,7 @@ mod live_traffic;
 mod namespace;
 mod netflow_v9;
 mod pcap_flows;
+mod resend;
 mod support;
 mod system;
 mod veth;
