@@ -13,7 +13,7 @@ use bench::traffic::flow;
 use bench::v9::{self as v9_encoder, Header};
 use flowd::collect::{Books, Decoder, DecoderConfig, TemplateStore};
 use flowd::model::time::UnixMillis;
-use flowd::model::{Column, FlowBatch, FlowRecord, Value};
+use flowd::model::{Column, Extra, FlowBatch, FlowRecord, Value};
 use flowd::probe::CaptureFile;
 use netflow_parser::variable_versions::ipfix::lookup::IPFixField;
 use netflow_parser::variable_versions::{ipfix as their_ipfix, v9 as their_v9};
@@ -32,12 +32,30 @@ const NOT_AS_SENT: &[(&[u16], &str)] = &[
     (&[32, 139, 176, 177, 178, 179], "ICMP's type and code are one number of 16 bits"),
     (&[8, 12, 15, 18, 27, 28, 62, 63], "of two families the one that is not zero"),
     (&[6], "of the flags the low twelve bits"),
+    (&[210], "padding says nothing and is not kept"),
+    (&[40_000, 40_001, 40_002, 40_003, 40_004, 40_005], "NSEL's numbers are IANA's for the same"),
     (&[85, 86], "totals that stand for deltas"),
     (&[34, 35, 48, 49, 50, 302, 304, 305, 306, 309], "sampling is one interval"),
 ];
 
 /// Captures in which the count of records differs, and who is right by the RFC.
-const COUNTS_DIFFER: &[(&str, &str)] = &[];
+const COUNTS_DIFFER: &[(&str, &str)] = &[
+    ("ak_v9_data_before_template", "data waits here for the template that comes after it"),
+    ("bk_v9_mixed", "data waits here for the template that comes after it"),
+    ("ce_01_odid0", EMPTY),
+    ("ce_03_odid0_a", EMPTY),
+    ("ls_ipfix_ixia_256", EMPTY),
+    ("ls_ipfix_procera", EMPTY),
+    ("tg_ipfix_pen_35632", EMPTY),
+    (
+        "np_ipfix_with_v9_options_template_packet",
+        "behind a set of NetFlow v9's in an IPFIX message the others are read here",
+    ),
+    ("ls_v5_invalid01", "of a datagram that is cut the whole records are read here"),
+    ("ls_v9_paloalto_81_zerofill", "zeros behind the last set are no fault here"),
+];
+/// RFC 7011 section 7 allows it; theirs ends the set there.
+const EMPTY: &str = "values of variable length that have no octets";
 
 /// The elements of a record, by enterprise and number, with their octets.
 type Elements = Vec<((u32, u16), Vec<u8>)>;
@@ -74,7 +92,8 @@ fn theirs(datagrams: &[(SocketAddr, Vec<u8>)]) -> Vec<Elements> {
             _ => None,
         };
         let key = (peer.ip(), domain.unwrap_or_default().to_vec());
-        for packet in parsers.entry(key).or_default().parse_bytes(datagram).packets {
+        let parsed = parsers.entry(key).or_default().parse_bytes(datagram);
+        for packet in parsed.packets {
             records_of(packet, &mut records);
         }
     }
@@ -125,6 +144,12 @@ fn records_of(packet: NetflowPacket, records: &mut Vec<Elements>) {
                     their_ipfix::FlowSetBody::Data(data) => {
                         records.extend(data.fields.iter().map(|record| ipfix_elements(record)));
                     }
+                    their_ipfix::FlowSetBody::V9Data(data) => {
+                        records.extend(data.fields.iter().map(|record| v9_elements(record)));
+                    }
+                    their_ipfix::FlowSetBody::V9OptionsData(data) => records.extend(
+                        data.fields.iter().map(|record| v9_elements(&record.options_fields)),
+                    ),
                     their_ipfix::FlowSetBody::OptionsData(data) => {
                         records.extend(data.fields.iter().map(|record| ipfix_elements(record)));
                     }
@@ -176,12 +201,13 @@ fn numbers() -> &'static HashMap<String, (u32, u16)> {
 
 /// The value of an element in our record, as octets without leading zeros if it is a number.
 fn value_of(record: &FlowRecord, (enterprise, id): (u32, u16)) -> Option<Ours> {
-    let extra = record.extras.iter().find(|e| (e.spec.enterprise, e.spec.id) == (enterprise, id));
-    if let Some(extra) = extra {
+    let column = Column::from_element(id).filter(|_| enterprise == 0);
+    let Some(value) = column.and_then(|column| record.value(column)) else {
+        let is_it = |e: &&Extra| (e.spec.enterprise, e.spec.id) == (enterprise, id);
+        let extra = record.extras.iter().find(is_it)?;
         return Some(Ours::Octets(extra.value.to_vec()));
-    }
-    let column = Column::from_element(id).filter(|_| enterprise == 0)?;
-    match record.value(column)? {
+    };
+    match value {
         Value::Unsigned(number) => Some(Ours::Number(number)),
         Value::Address(IpAddr::V4(address)) => Some(Ours::Octets(address.octets().to_vec())),
         Value::Address(IpAddr::V6(address)) => Some(Ours::Octets(address.octets().to_vec())),
@@ -213,18 +239,10 @@ fn compare(name: &str, datagrams: &[(SocketAddr, Vec<u8>)]) -> (usize, Vec<Strin
     let (ours, theirs) = (ours(datagrams), theirs(datagrams));
     let mut faults = Vec::new();
     if ours.len() != theirs.len() {
-        if !COUNTS_DIFFER.iter().any(|(known, _)| *known == name) {
+        let known = COUNTS_DIFFER.iter().find(|(known, _)| *known == name);
+        let has_empty = ours.iter().flat_map(|record| &record.extras).any(|e| e.value.is_empty());
+        if known.is_none_or(|(_, reason)| *reason == EMPTY && !has_empty) {
             faults.push(format!("{name}: {} records, theirs {}", ours.len(), theirs.len()));
-            for ours in &ours {
-                eprintln!(
-                    "OURS {:?} {:?}",
-                    ours.record_type,
-                    ours.extras.iter().map(|e| (e.spec.id, e.value.len())).collect::<Vec<_>>()
-                );
-            }
-            for t in &theirs {
-                eprintln!("THEIRS {:?}", t.iter().map(|e| (e.0.1, e.1.len())).collect::<Vec<_>>());
-            }
         }
         return (0, faults);
     }
@@ -344,7 +362,8 @@ fn generated_ipfix_is_read_alike() {
             for field in &fields {
                 match field.length {
                     VARIABLE => {
-                        let size = draws.below(300);
+                        // Theirs ends a set at a value of no octets, which RFC 7011 section 7 allows.
+                        let size = draws.below(299) + 1;
                         let value: Vec<u8> =
                             (0..size).map(|_| b'a' + draws.below(26) as u8).collect();
                         body.extend(variable(&value));
