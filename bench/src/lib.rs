@@ -2,10 +2,12 @@
 //! so that a mistake in one does not hide in the other.
 
 pub mod alloc;
+pub mod ipfix;
 pub mod message;
 pub mod number;
 pub mod random;
 pub mod seeds;
 pub mod send;
 pub mod traffic;
+pub mod v5;
 pub mod v9;

@@ -27,7 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("cli", &["model", "query", "app"]),
+    ("cli", &["model", "wire", "query", "app"]),
 ];
 
 /// A crate, or a path in std, that only some places may name.

@@ -1,5 +1,6 @@
 //! `flowd collect`: datagrams -> ring -> archive, a thread a worker, until told to stop.
 
+use super::elements::Keeper;
 use super::statistics::{REQUEST, StoreStatistics};
 use super::{clock, control, shutdown, statistics};
 use crate::archive::{ArchiveConfig, Archiver, OpenStore, open_store};
@@ -77,6 +78,7 @@ pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
     let workers = open_sockets(plan, &books)?;
     let OpenStore { ring, archiver, recovery } =
         open_store(&plan.store, plan.ring, ArchiveConfig::for_ring(&plan.ring))?;
+    let mut elements = Keeper::open(&plan.store);
     let mut earlier = StoreStatistics::read(&plan.store);
     earlier.begin(clock::now());
     // Raised once the workers have sealed their last blocks.
@@ -97,7 +99,7 @@ pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
     ready(&Ready { addresses, worker_count, recovery });
 
     let are_well = || !archiver.is_finished() && !threads.iter().any(JoinHandle::is_finished);
-    watch(plan, &stop, &are_well, &statistics);
+    watch(plan, &stop, &are_well, &statistics, &mut elements);
     let mut ended: Vec<Result<()>> = threads.into_iter().map(join).collect();
     let heard_until = clock::now();
     sealed.raise();
@@ -105,6 +107,7 @@ pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
     control::remove(&statistics::socket(&plan.store));
     let last = StoreStatistics { at: heard_until.0, ..statistics() };
     ended.push(last.write(&plan.store));
+    ended.push(elements.keep(&plan.store));
     ended.into_iter().collect::<Result<()>>()?;
     Ok(Report {
         collected: books.statistics(),
@@ -213,6 +216,7 @@ fn watch(
     stop: &Flag,
     are_well: &dyn Fn() -> bool,
     statistics: &dyn Fn() -> StoreStatistics,
+    elements: &mut Keeper,
 ) {
     let mut throttle = Throttle::new(Duration::from_secs(60));
     let mut written = Instant::now();
@@ -223,7 +227,8 @@ fn watch(
         }
         if written.elapsed() >= STATISTICS_INTERVAL {
             written = Instant::now();
-            if let Err(error) = statistics().write(&plan.store)
+            let kept = elements.keep(&plan.store);
+            if let Err(error) = statistics().write(&plan.store).and(kept)
                 && throttle.pass(written).is_some()
             {
                 error!(error = format!("{error:#}"), "the statistics cannot be written");

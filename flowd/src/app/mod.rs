@@ -6,6 +6,7 @@ pub mod collect;
 mod control;
 mod datagrams;
 pub mod decode;
+mod elements;
 mod explain;
 pub mod export;
 pub mod query;

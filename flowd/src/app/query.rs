@@ -1,6 +1,7 @@
 //! `flowd query` and `flowd top`: the engine over a store, and what the answer could not know.
 
 use super::clock;
+use super::elements;
 use super::statistics::StoreStatistics;
 use crate::archive::{SegmentReader, StoreSnapshot, block_batch, block_time_range};
 use crate::model::time::UnixMillis;
@@ -23,6 +24,12 @@ pub fn run(store: &Path, plan: &Plan, sink: &mut dyn Sink) -> Result<Outcome> {
     let range = plan.time_range();
     source.coverage.gaps.retain(|gap| range.overlaps(gap.since.0, gap.until.0));
     Ok(crate::query::run(plan, &source, &Flag::default(), sink)?)
+}
+
+/// Makes known the elements that a store's exporters described, so that they have their names in
+/// filters and in answers. To be called before a filter is read.
+pub fn learn_names(store: &Path) {
+    elements::load(store);
 }
 
 /// The time now, which relative times of a query count from.

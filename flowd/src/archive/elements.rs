@@ -1,7 +1,7 @@
 //! The elements that have no column, as a map from name to octets.
 
 use super::error::ArchiveError;
-use crate::model::ie::{PEN_REVERSE, display_name};
+use crate::model::ie::{PEN_REVERSE, stored_name};
 use crate::model::{Column, ExtraFields, ExtraSpec, Shape};
 use crate::ring::Block;
 use arrow_array::ArrayRef;
@@ -47,7 +47,7 @@ pub(super) fn element_names(shape: &Shape) -> Vec<String> {
             .entry((spec.enterprise, spec.id))
             .or_insert_with(|| usize::from(is_in_column(shape, spec)));
         *count += 1;
-        let name = display_name(spec.enterprise, spec.id);
+        let name = stored_name(spec.enterprise, spec.id);
         match *count {
             1 => name,
             count => format!("{name}#{count}"),

@@ -11,7 +11,7 @@
 //! - all else, and all elements of variable length: extras, verbatim.
 
 use super::copy::How;
-use crate::model::ie::{self, PEN_PROCESS, PEN_REVERSE, PEN_V9_SCOPE};
+use crate::model::ie::{self, PEN_REVERSE, PEN_V9_SCOPE};
 use crate::model::{Column, ColumnKind, ColumnSet, ExtraSpec, Protocol};
 use crate::wire::FieldSpecifier;
 use std::collections::HashMap;
@@ -131,20 +131,10 @@ fn icmp_type(specifiers: &[FieldSpecifier]) -> u16 {
 }
 
 /// The element that a field is. Some NetFlow v9 field types beyond the registry are elements
-/// under another number.
+/// under another number; in IPFIX no element of IANA's has such a number.
 fn element(specifier: &FieldSpecifier) -> ExtraSpec {
     let FieldSpecifier { enterprise, id, length } = *specifier;
-    let (enterprise, id) = match (enterprise, id) {
-        // Firewalls that log events by NetFlow v9 number these before the registry did.
-        (0, 40_000) => (0, 371),
-        (0, 40_001..=40_004) => (0, id.saturating_sub(40_001).saturating_add(225)),
-        (0, 40_005) => (0, 233),
-        // PEN 35632's elements have their NetFlow v9 types from 57472 on.
-        (0, 57_472..) if ie::find(PEN_PROCESS, id.saturating_sub(57_472)).is_some() => {
-            (PEN_PROCESS, id.saturating_sub(57_472))
-        }
-        own => own,
-    };
+    let (enterprise, id) = if enterprise == 0 { ie::v9_element(id) } else { (enterprise, id) };
     ExtraSpec { enterprise, id, length }
 }
 

@@ -1,6 +1,7 @@
 //! What was received, decoded and dropped: written by the workers, read by any thread.
 
 use super::exporters::{ExporterBooks, Exporters};
+use super::sflow::{SampleBooks, SampleStatistics};
 use crate::model::Origin;
 use crate::telemetry::{Counter, Drops, Reason};
 use serde::{Deserialize, Serialize};
@@ -69,6 +70,9 @@ pub struct Books {
     pub(super) template_drops: Drops<CollectDrop>,
     pub(super) withdrawals: Counter,
     pub(super) withdrawals_ignored: Counter,
+    pub(super) samples: SampleBooks,
+    pub(super) elements_learned: Counter,
+    pub(super) elements_refused: Counter,
     exporters: Mutex<Exporters>,
 }
 
@@ -112,6 +116,9 @@ impl Books {
             template_drops: by_name(&self.template_drops),
             withdrawals: self.withdrawals.value(),
             withdrawals_ignored: self.withdrawals_ignored.value(),
+            samples: self.samples.statistics(),
+            elements_learned: self.elements_learned.value(),
+            elements_refused: self.elements_refused.value(),
             exporters_over_limit,
             exporters,
             other_exporters,
@@ -161,6 +168,12 @@ pub struct Statistics {
     pub withdrawals: u64,
     /// Withdrawals in datagrams, where they mean nothing.
     pub withdrawals_ignored: u64,
+    /// sFlow samples.
+    pub samples: SampleStatistics,
+    /// Elements of enterprises that exporters described, and that have their names since.
+    pub elements_learned: u64,
+    /// Descriptions of elements that contradict what is known, or are none.
+    pub elements_refused: u64,
     /// Times that an exporter lost its row below to a new one, because there are too many.
     pub exporters_over_limit: u64,
     /// Each exporter and domain.
@@ -201,6 +214,9 @@ pub struct ExporterStatistics {
     pub restarts: u64,
     /// Data sets of it that were dropped, by reason.
     pub set_drops: BTreeMap<String, u64>,
+    /// Its sFlow samples.
+    #[serde(default)]
+    pub samples: SampleStatistics,
     /// How it samples, as it told in options data, records or headers; nothing if it told
     /// nothing.
     #[serde(default)]

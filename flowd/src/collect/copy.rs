@@ -3,6 +3,8 @@
 //! Each loop walks records of one size and reads the same octets of each, so that it has no
 //! branch that depends on a record; what varies is decided outside.
 
+#![expect(unsafe_code, reason = "a bounds check for each field of each record costs a third")]
+
 use crate::model::time::{SysUptime, UnixMillis};
 use crate::model::{ColumnMut, TcpControlBits, ntp_millis, unsigned};
 use std::num::NonZeroUsize;
@@ -74,25 +76,29 @@ pub(super) struct Strided<'a> {
 impl Strided<'_> {
     /// Fields of `N` octets.
     fn exact<const N: usize, T>(&self, target: &mut [T], convert: impl Fn([u8; N]) -> T) {
-        let records = self.records.chunks_exact(self.record_size.get());
-        for (value, record) in target.iter_mut().zip(records) {
-            if let Some(octets) = record.get(self.offset..).and_then(<[u8]>::first_chunk) {
-                *value = convert(*octets);
-            }
-        }
+        self.each(target, |value, octets| *value = convert(octets));
     }
 
-    /// Fields of `N` octets that are joined with what the column has already.
-    fn exact_into<const N: usize, T: Copy>(
-        &self,
-        target: &mut [T],
-        join: impl Fn(T, [u8; N]) -> T,
-    ) {
-        let records = self.records.chunks_exact(self.record_size.get());
-        for (value, record) in target.iter_mut().zip(records) {
-            if let Some(octets) = record.get(self.offset..).and_then(<[u8]>::first_chunk) {
-                *value = join(*value, *octets);
-            }
+    /// Calls `set` with each value of `target` and the octets of its record's field.
+    fn each<const N: usize, T>(&self, target: &mut [T], set: impl Fn(&mut T, [u8; N])) {
+        let Self { records, record_size, offset, .. } = *self;
+        let count = target.len().min(records.len() / record_size);
+        // The last record's field must end within the records; then so do all others'.
+        let last = count.saturating_sub(1).saturating_mul(record_size.get());
+        let end = last.saturating_add(offset).saturating_add(N);
+        let Some(target) = target.get_mut(..count) else {
+            return;
+        };
+        if end > records.len() {
+            return;
+        }
+        let mut place = records.as_ptr().wrapping_add(offset);
+        for value in target {
+            // SAFETY: `place` is the beginning of the records plus the offset plus a whole number
+            // of record sizes, fewer than `count` of them; so it and N octets more lie within the
+            // records, as `end` does.
+            set(value, unsafe { place.cast::<[u8; N]>().read() });
+            place = place.wrapping_add(record_size.get());
         }
     }
 
@@ -200,7 +206,7 @@ fn fill_u16(target: &mut [u16], field: &Strided<'_>, how: How) {
     match how {
         How::HighOctet => return field.exact(target, |[octet]| u16::from(octet) << 8),
         How::LowOctet => {
-            return field.exact_into(target, |value, [octet]| value | u16::from(octet));
+            return field.each(target, |value, [octet]| *value |= u16::from(octet));
         }
         _ => {}
     }

@@ -3,6 +3,7 @@
 use super::books::{Books, CollectDrop};
 use super::decode::DecoderConfig;
 use super::exporters::ExporterBooks;
+use super::learn::learn_elements;
 use super::pending::{Held, Pending, PendingKey};
 use super::plan::Plan;
 use super::rows::{Output, RecordContext, decode_records};
@@ -113,6 +114,7 @@ impl Core {
     ) {
         let first_index = context.record_index;
         let outcome = decode_records(plan, body, &mut self.offsets, context, output);
+        learn_elements(plan, body, &mut self.offsets, &self.books);
         let records = u64::from(context.record_index.saturating_sub(first_index));
         self.books.records.add(records);
         exporter.records.add(records);

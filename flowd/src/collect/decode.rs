@@ -1,18 +1,24 @@
 //! Messages of all protocols -> records: which protocol a message speaks, and who sent it.
 
 use super::books::{Books, CollectDrop};
+use super::copy::Clocks;
 use super::core::Core;
 use super::fixed::{FixedDecoder, decode_fixed_message};
 use super::message::decode_sets;
 use super::peer::{Peer, Transport};
 use super::pending::PendingLimits;
-use super::rows::Output;
+use super::rows::{Output, RecordContext};
 use super::session::{Session, SessionKey, Sessions};
+use super::sflow::SflowDecoder;
 use super::template_cache::{TemplateLimits, TemplateStore};
 use crate::model::time::{SysUptime, UnixMillis};
 use crate::model::{Column, ColumnSet, FlowBatch, ObservationDomainId, Origin, Protocol};
-use crate::wire::{WireError, WireErrorKind, fixed, ipfix, v9};
+use crate::wire::{WireError, WireErrorKind, fixed, ipfix, sflow, v9};
 use std::sync::Arc;
+
+/// Sample sequences of sFlow that a worker follows. Agents are named by datagrams, which anyone
+/// can forge: beyond so many, all begin anew.
+const SAMPLE_STREAM_COUNT_MAX: usize = 1 << 18;
 
 /// What a decoder keeps, and how much of it.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +85,9 @@ impl TemplateStore {
 pub struct Decoder {
     sessions: Sessions,
     fixed: FixedDecoder,
+    sflow: SflowDecoder,
+    /// Sample sequences of all sessions, or more: those of forgotten sessions still count.
+    stream_count: usize,
     core: Core,
 }
 
@@ -89,6 +98,8 @@ impl Decoder {
         Self {
             sessions: Sessions::new(config.session_count_max),
             fixed: FixedDecoder::new(config.own_columns()),
+            sflow: SflowDecoder::new(config.own_columns()),
+            stream_count: 0,
             core: Core::new(config, store, books),
         }
     }
@@ -114,6 +125,8 @@ impl Decoder {
             (Transport::Udp, Some(word)) if fixed::Version::from_word(word).is_some() => {
                 self.decode_fixed(message, peer, received, &mut output)
             }
+            // sFlow's version has four octets.
+            (Transport::Udp, Some(0)) => self.decode_sflow(message, peer, received, &mut output),
             (_, Some(_)) => Err(CollectDrop::UnsupportedVersion),
             (_, None) => Err(CollectDrop::Malformed),
         };
@@ -216,6 +229,50 @@ impl Decoder {
         let key = SessionKey::new(peer, domain, protocol);
         let session = session(&mut self.sessions, &self.core.books, key, received);
         decode_fixed_message(&mut self.fixed, &mut self.core, session, &message, received, output)
+    }
+
+    fn decode_sflow(
+        &mut self,
+        datagram: &[u8],
+        peer: Peer,
+        received: UnixMillis,
+        output: &mut Output<'_>,
+    ) -> Result<(), CollectDrop> {
+        let datagram = sflow::Datagram::decode(datagram).map_err(drop_reason)?;
+        // The agent is who says so, whichever way its datagrams take (sFlow version 5).
+        let key = SessionKey {
+            address: datagram.agent.map_or_else(|| peer.ip(), |agent| agent.to_canonical()),
+            port: 0,
+            domain: ObservationDomainId(datagram.sub_agent),
+            protocol: Protocol::Sflow,
+        };
+        let books = &self.core.books;
+        let session = session(&mut self.sessions, books, key, received);
+        session.observe(datagram.sequence_number, Some(1), Some(datagram.uptime));
+        let mut context = RecordContext {
+            origin: &session.origin,
+            clocks: Clocks { export_time: received, sys_uptime: Some(datagram.uptime) },
+            sequence_number: datagram.sequence_number,
+            received,
+            record_index: 0,
+            sampling_interval: 0,
+        };
+        let streams_before = session.samples.len();
+        let counts = self.sflow.decode(&datagram, &mut session.samples, &mut context, output);
+        self.stream_count =
+            self.stream_count.saturating_add(session.samples.len()).saturating_sub(streams_before);
+        if let Some(sampling) = counts.sampling {
+            session.note_sampling(sampling, received);
+        }
+        books.records.add(counts.records);
+        session.books.records.add(counts.records);
+        books.samples.count(&counts);
+        session.books.samples.count(&counts);
+        if self.stream_count > SAMPLE_STREAM_COUNT_MAX {
+            self.sessions.forget_samples();
+            self.stream_count = 0;
+        }
+        if counts.is_cut { Err(CollectDrop::Malformed) } else { Ok(()) }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::books::{Books, CollectDrop, ExporterStatistics, SamplingStatistics, by_name};
 use super::facts::Sampling;
+use super::sflow::SampleBooks;
 use crate::model::time::UnixMillis;
 use crate::model::{ObservationDomainId, Origin, Protocol};
 use crate::telemetry::{Counter, Drops, Flag, Reason};
@@ -32,6 +33,7 @@ pub(super) struct ExporterBooks {
     pub(super) set_drops: Drops<CollectDrop>,
     /// What it told of its sampling, by sampler.
     samplings: Mutex<BTreeMap<u64, SamplingStatistics>>,
+    pub(super) samples: SampleBooks,
     /// How many datagrams had come from all exporters when this one was heard last.
     heard: Counter,
     /// Its row went to another exporter.
@@ -198,6 +200,7 @@ impl ExporterStatistics {
             restarts: books.restarts.value(),
             set_drops: by_name(&books.set_drops),
             sampling: books.samplings(),
+            samples: books.samples.statistics(),
         }
     }
 }

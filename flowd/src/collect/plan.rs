@@ -12,7 +12,10 @@
 use super::assign::{Field, Target, assign};
 use super::copy::How;
 use super::facts::FactFields;
-use crate::model::{Column, ColumnKind, ColumnSet, Protocol, RecordType, Shape, VARIABLE_LENGTH};
+use super::learn::DescriptionFields;
+use crate::model::{
+    BATCH_ROWS_MAX, Column, ColumnKind, ColumnSet, Protocol, RecordType, Shape, VARIABLE_LENGTH,
+};
 use crate::wire::FieldSpecifier;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, OnceLock};
@@ -41,6 +44,7 @@ pub(super) struct Plan {
     /// Variants that records differ in; as many follow where the clock is not known.
     record_variants: usize,
     record_type: RecordType,
+    descriptions: Option<DescriptionFields>,
     own_columns: ColumnSet,
     /// One for each outcome of [`Plan::variant_index`], made when the first record needs it.
     variants: Box<[OnceLock<Variant>]>,
@@ -192,6 +196,9 @@ impl Plan {
         let is_relative = copies.iter().any(|copy| copy.how == How::Uptime);
         let variant_count = record_variants.saturating_mul(if is_relative { 2 } else { 1 });
         let facts = FactFields::find(fields.iter().map(|field| &field.spec));
+        let descriptions = (record_type == RecordType::Options)
+            .then(|| DescriptionFields::find(fields.iter().map(|field| &field.spec)))
+            .flatten();
         Some(Self {
             record_size_min: NonZeroUsize::new(end)?,
             is_variable: specifiers.iter().any(|s| s.length == VARIABLE_LENGTH),
@@ -205,6 +212,7 @@ impl Plan {
             is_relative,
             record_variants,
             record_type,
+            descriptions,
             own_columns,
             variants: (0..variant_count).map(|_| OnceLock::new()).collect(),
         })
@@ -240,6 +248,11 @@ impl Plan {
         &self.offsets
     }
 
+    /// The fields that describe elements, if the template has such.
+    pub(super) const fn descriptions(&self) -> Option<&DescriptionFields> {
+        self.descriptions.as_ref()
+    }
+
     /// The fields that fill columns.
     pub(super) fn copies(&self) -> &[Copy] {
         &self.copies
@@ -272,6 +285,25 @@ impl Plan {
         }
         offsets.push(end);
         (end <= records.len()).then_some(())
+    }
+
+    /// Of records of one size: the first one's variant, and how many from it on are of the same.
+    pub(super) fn alike(&self, records: &[u8]) -> (usize, usize) {
+        let size = self.record_size_min.get();
+        let mut records = records.chunks_exact(size).take(BATCH_ROWS_MAX);
+        if let (Some(icmp), true) = (self.icmp, self.families.is_empty() && self.wide.is_empty()) {
+            // Nearly all records of nearly all templates: nothing but ICMP sets one apart.
+            let protocol = self.offsets.get(icmp.protocol).copied().unwrap_or(usize::MAX);
+            let is_other = |record: &[u8]| !matches!(record.get(protocol), Some(&(ICMP | ICMPV6)));
+            let count = records.clone().take_while(|record| is_other(record)).count();
+            if count > 0 {
+                return (0, count);
+            }
+        }
+        let offsets = &self.offsets;
+        let first = records.next().map_or(0, |record| self.variant_index(record, offsets));
+        let more = records.take_while(|record| self.variant_index(record, offsets) == first);
+        (first, more.count().saturating_add(1))
     }
 
     /// Which variant a record is of.

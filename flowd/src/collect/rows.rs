@@ -4,8 +4,9 @@ use super::books::CollectDrop;
 use super::copy::{Clocks, How, Strided, fill, fill_uptime_since};
 use super::plan::{Plan, Variant};
 use crate::model::time::UnixMillis;
-use crate::model::{BATCH_ROWS_MAX, Column, ColumnMut, FlowBatch, Origin};
+use crate::model::{Column, ColumnMut, ColumnSet, FlowBatch, Origin};
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Where rows go.
@@ -16,7 +17,7 @@ pub(super) struct Output<'a> {
 
 impl Output<'_> {
     /// How many rows fit now, at least one: a full batch is handed on first.
-    fn room(&mut self) -> usize {
+    pub(super) fn room(&mut self) -> usize {
         if self.batch.room() == 0 {
             (self.full)(self.batch);
             self.batch.clear();
@@ -63,37 +64,44 @@ fn decode_fixed(
     let offsets = plan.offsets();
     let mut rest = body;
     while rest.len() >= record_size.get() {
-        let (variant, alike) = if plan.has_variants() {
-            alike(plan, rest, record_size, offsets)
-        } else {
-            (0, rest.len() / record_size)
-        };
-        let variant = plan.at_clock(variant, context.clocks.sys_uptime.is_some());
-        let count = alike.min(output.room());
+        let count = (rest.len() / record_size).min(output.room());
         let Some((records, after)) = rest.split_at_checked(count.saturating_mul(record_size.get()))
         else {
             return;
         };
         rest = after;
         let fields = Fields { records, record_size, offsets };
-        append(plan, plan.variant(variant), &fields, count, context, output);
+        append_alike(plan, &fields, context, output.batch);
     }
 }
 
-/// The first record's variant, and how many records from it on are of the same one.
-fn alike(
+/// Appends records of one size that have room. Their runs come first; then each column is filled
+/// in all rows at once, also in those whose shape lacks it, where it means nothing.
+fn append_alike(
     plan: &Plan,
-    records: &[u8],
-    record_size: NonZeroUsize,
-    offsets: &[usize],
-) -> (usize, usize) {
-    let mut variants = records
-        .chunks_exact(record_size.get())
-        .take(BATCH_ROWS_MAX)
-        .map(|record| plan.variant_index(record, offsets));
-    let first = variants.next().unwrap_or(0);
-    let more = variants.take_while(|&variant| variant == first).count();
-    (first, more.saturating_add(1))
+    fields: &Fields<'_>,
+    context: &mut RecordContext<'_>,
+    batch: &mut FlowBatch,
+) {
+    let start = batch.len();
+    let mut columns = ColumnSet::EMPTY;
+    let mut rest = fields.records;
+    while !rest.is_empty() {
+        let (variant, count) = if plan.has_variants() {
+            plan.alike(rest)
+        } else {
+            (0, rest.len() / fields.record_size)
+        };
+        let variant = plan.at_clock(variant, context.clocks.sys_uptime.is_some());
+        let size = count.saturating_mul(fields.record_size.get());
+        let Some((records, after)) = rest.split_at_checked(size).filter(|_| count > 0) else {
+            break;
+        };
+        rest = after;
+        let run = Fields { records, ..*fields };
+        columns = columns.union(append_run(plan.variant(variant), &run, count, context, batch));
+    }
+    fill_columns(plan, columns, fields, start..batch.len(), context, batch);
 }
 
 /// Records whose size varies: each is measured first.
@@ -114,7 +122,10 @@ fn decode_variable(
         let variant = plan.at_clock(variant, context.clocks.sys_uptime.is_some());
         output.room();
         let fields = Fields { records: record, record_size, offsets };
-        append(plan, plan.variant(variant), &fields, 1, context, output);
+        let start = output.batch.len();
+        let columns = append_run(plan.variant(variant), &fields, 1, context, output.batch);
+        let rows = start..output.batch.len();
+        fill_columns(plan, columns, &fields, rows, context, output.batch);
     }
     Ok(())
 }
@@ -147,7 +158,8 @@ impl<'a> VariableRecords<'a> {
     }
 }
 
-/// Records that are alike, and where the fields of each lie.
+/// Records of one size, and where the fields of each lie.
+#[derive(Clone, Copy)]
 struct Fields<'a> {
     records: &'a [u8],
     record_size: NonZeroUsize,
@@ -160,18 +172,38 @@ impl Fields<'_> {
     }
 }
 
-/// Appends `count` records of one variant: field by field, then the extras row by row.
-fn append(
-    plan: &Plan,
+/// Appends the rows of `count` records of one variant, and their extras; says which columns they
+/// have.
+fn append_run(
     variant: &Variant,
     fields: &Fields<'_>,
     count: usize,
-    context: &mut RecordContext<'_>,
-    output: &mut Output<'_>,
-) {
-    let batch = &mut *output.batch;
-    let columns = variant.shape.columns;
+    context: &RecordContext<'_>,
+    batch: &mut FlowBatch,
+) -> ColumnSet {
     let rows = batch.append_rows(&variant.shape, context.origin, count);
+    if !variant.extras.is_empty() {
+        let records = fields.records.chunks_exact(fields.record_size.get());
+        for (row, record) in rows.zip(records) {
+            batch.begin_extras(row);
+            for &(first, after) in &variant.extras {
+                let range = fields.offset(first)..fields.offset(after);
+                batch.extend_extras(record.get(range).unwrap_or_default());
+            }
+        }
+    }
+    variant.shape.columns
+}
+
+/// Fills rows field by field, and what the decoder itself says of them.
+fn fill_columns(
+    plan: &Plan,
+    columns: ColumnSet,
+    fields: &Fields<'_>,
+    rows: Range<usize>,
+    context: &mut RecordContext<'_>,
+    batch: &mut FlowBatch,
+) {
     for copy in plan.copies() {
         if !columns.contains(copy.column) {
             continue;
@@ -192,6 +224,16 @@ fn append(
             how => fill(column, rows.clone(), &field, how, context.clocks),
         }
     }
+    fill_own(plan, columns, rows, context, batch);
+}
+
+fn fill_own(
+    plan: &Plan,
+    columns: ColumnSet,
+    rows: Range<usize>,
+    context: &mut RecordContext<'_>,
+    batch: &mut FlowBatch,
+) {
     if columns.contains(Column::CollectionTimeMilliseconds)
         && let ColumnMut::I64(values) = batch.column_mut(Column::CollectionTimeMilliseconds)
         && let Some(values) = values.get_mut(rows.clone())
@@ -210,22 +252,11 @@ fn append(
         values.fill(context.sampling_interval);
     }
     if let ColumnMut::U16(values) = batch.column_mut(Column::ExportRecordIndex)
-        && let Some(values) = values.get_mut(rows.clone())
+        && let Some(values) = values.get_mut(rows)
     {
         for value in values {
             *value = u16::try_from(context.record_index).unwrap_or(u16::MAX);
             context.record_index = context.record_index.saturating_add(1);
-        }
-    }
-    if variant.extras.is_empty() {
-        return;
-    }
-    let records = fields.records.chunks_exact(fields.record_size.get());
-    for (row, record) in rows.zip(records) {
-        batch.begin_extras(row);
-        for &(first, after) in &variant.extras {
-            let range = fields.offset(first)..fields.offset(after);
-            batch.extend_extras(record.get(range).unwrap_or_default());
         }
     }
 }

@@ -4,6 +4,7 @@ use super::exporters::ExporterBooks;
 use super::facts::{Facts, Sampling};
 use super::peer::Peer;
 use super::sequence::{Arrival, Sequence};
+use super::sflow::SampleSequences;
 use super::template_cache::DomainTemplates;
 use crate::model::time::{SysUptime, UnixMillis};
 use crate::model::{ObservationDomainId, Origin, Protocol};
@@ -40,6 +41,8 @@ pub(super) struct Session {
     /// not tell the uptime).
     pub(super) booted: Option<UnixMillis>,
     samplings: Vec<Sampling>,
+    /// The sequences of an sFlow agent's samples.
+    pub(super) samples: SampleSequences,
     sequence: Sequence,
     last_used: UnixMillis,
 }
@@ -72,7 +75,7 @@ impl Session {
 
 /// Samplers of a session that are remembered here, so that what is told again and again is not
 /// noted again and again.
-const SAMPLINGS_MAX: usize = 16;
+const SAMPLINGS_MAX: usize = 64;
 
 impl Session {
     /// Takes note of what the exporter tells of itself.
@@ -130,6 +133,7 @@ impl Sessions {
                 templates: None,
                 booted: None,
                 samplings: Vec::new(),
+                samples: SampleSequences::default(),
                 sequence: Sequence::default(),
                 last_used: now,
             }
@@ -142,6 +146,13 @@ impl Sessions {
     pub(super) fn forget_peer(&mut self, peer: Peer) {
         let (address, port) = (peer.ip(), peer.address.port());
         self.map.retain(|key, _| key.address != address || key.port != port);
+    }
+
+    /// Forgets where all sFlow samples stood in their sequences.
+    pub(super) fn forget_samples(&mut self) {
+        for session in self.map.values_mut() {
+            session.samples = SampleSequences::default();
+        }
     }
 
     /// Forgets the eighth that was not heard of for longest. What is lost with a session is only

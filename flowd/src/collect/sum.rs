@@ -29,6 +29,9 @@ impl Statistics {
             template_drops,
             withdrawals,
             withdrawals_ignored,
+            samples,
+            elements_learned,
+            elements_refused,
             exporters_over_limit,
             exporters,
             other_exporters,
@@ -47,6 +50,9 @@ impl Statistics {
         add(&mut self.templates, *templates);
         add(&mut self.withdrawals, *withdrawals);
         add(&mut self.withdrawals_ignored, *withdrawals_ignored);
+        self.samples.add(samples);
+        add(&mut self.elements_learned, *elements_learned);
+        add(&mut self.elements_refused, *elements_refused);
         add(&mut self.exporters_over_limit, *exporters_over_limit);
         add_by_name(&mut self.drops, drops);
         add_by_name(&mut self.set_drops, set_drops);
@@ -85,7 +91,9 @@ impl ExporterStatistics {
             restarts,
             set_drops,
             sampling,
+            samples,
         } = later;
+        self.samples.add(samples);
         add(&mut self.messages, *messages);
         add(&mut self.records, *records);
         add(&mut self.templates, *templates);
@@ -140,6 +148,7 @@ mod tests {
             messages_late: 0,
             messages_repeated: 0,
             restarts: 0,
+            samples: crate::collect::SampleStatistics::default(),
             set_drops: BTreeMap::new(),
             sampling: Vec::new(),
         }

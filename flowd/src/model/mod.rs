@@ -1,4 +1,5 @@
-//! model: the vocabulary that all stages share. No I/O, no clock, no state.
+//! model: the vocabulary that all stages share. No I/O, no clock, and no state but the names of
+//! elements that exporters told of.
 //!
 //! ```text
 //! Element   what a field means (PEN, id, name, type)
@@ -19,6 +20,9 @@ mod flow_record;
 pub mod ie;
 #[rustfmt::skip]
 mod ie_generated;
+pub mod ie_learned;
+mod ie_types;
+mod list;
 mod shape;
 mod tcp_control_bits;
 pub mod time;
@@ -31,7 +35,8 @@ pub use exporter::{ObservationDomainId, Origin, Protocol};
 pub use extras::{ExtraFields, extras_size};
 pub use flow_end_reason::FlowEndReason;
 pub use flow_record::{Extra, FlowRecord};
-pub use ie::{Element, ElementType};
+pub use ie::{Element, ElementType, Semantics, Units};
+pub use list::List;
 pub use shape::{ExtraSpec, RecordType, Shape, VARIABLE_LENGTH};
 pub use tcp_control_bits::TcpControlBits;
 pub use totals::{POINT_COUNT_MAX, PointTotals, Totals, Volume};

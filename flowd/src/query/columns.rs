@@ -322,7 +322,9 @@ pub(super) fn elements(
     id: u16,
 ) -> impl Iterator<Item = Option<&[u8]>> {
     let map = batch.column_by_name(ELEMENTS).and_then(|array| array.as_map_opt());
-    let name = ie::display_name(enterprise, id);
+    let name = ie::stored_name(enterprise, id);
+    // A store that was written before the element had a name keeps it under its number.
+    let number = format!("{enterprise}:{id}");
     (0..batch.num_rows()).map(move |row| {
         let map = map.filter(|map| map.is_valid(row))?;
         let offsets = map.value_offsets();
@@ -330,7 +332,8 @@ pub(super) fn elements(
         let (start, end) = (usize::try_from(start).ok()?, usize::try_from(end).ok()?);
         let keys = map.keys().as_string_opt::<i32>()?;
         let values = map.values().as_binary_opt::<i32>()?;
-        let entry = (start..end).find(|&entry| keys.value(entry) == name)?;
+        let mut entries = start..end;
+        let entry = entries.find(|&entry| [name.as_str(), &number].contains(&keys.value(entry)))?;
         values.is_valid(entry).then(|| values.value(entry))
     })
 }

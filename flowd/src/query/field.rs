@@ -3,7 +3,7 @@
 //! A name is an Information Element's own, one of the short aliases of the table below, or
 //! `PEN:ID` for an element that nobody named.
 
-use crate::model::{Column, ColumnKind, ElementType, ie};
+use crate::model::{Column, ColumnKind, ElementType, ie, ie_learned};
 use std::borrow::Cow;
 
 /// What a value of a field is.
@@ -251,7 +251,10 @@ const fn element_field_type(element_type: ElementType) -> FieldType {
         | ElementType::DateTimeMicroseconds
         | ElementType::DateTimeNanoseconds => FieldType::Time,
         ElementType::Ipv4Address | ElementType::Ipv6Address => FieldType::Address,
-        ElementType::OctetArray | ElementType::List => FieldType::Octets,
+        ElementType::OctetArray
+        | ElementType::BasicList
+        | ElementType::SubTemplateList
+        | ElementType::SubTemplateMultiList => FieldType::Octets,
     }
 }
 
@@ -388,7 +391,7 @@ fn find_element(name: &str) -> Option<Field> {
     if let Some(&provenance) = Provenance::ALL.iter().find(|it| is_named(it.name())) {
         return Some(Field::Provenance(provenance));
     }
-    if let Some(element) = ie::all().iter().find(|element| is_named(element.name)) {
+    if let Some(element) = ie::find_by_name(name) {
         return Some(Field::Element(element.enterprise, element.id));
     }
     numbered_element(name)
@@ -405,6 +408,8 @@ fn numbered_element(name: &str) -> Option<Field> {
         ie::PEN_REVERSE => Column::from_reverse_element(id),
         _ => None,
     };
+    // A field type of NetFlow v9 may be an enterprise's element, and is stored as that.
+    let (enterprise, id) = if enterprise == 0 { ie::v9_element(id) } else { (enterprise, id) };
     Some(column.map_or(Field::Element(enterprise, id), Field::Column))
 }
 
@@ -428,6 +433,8 @@ pub fn nearest<'a>(word: &str, others: impl IntoIterator<Item = &'a str>) -> Opt
     let names = names.chain(Column::ALL.iter().map(|column| column.name()));
     let names = names.chain(Provenance::ALL.iter().map(|it| it.name()));
     let names = names.chain(ie::all().iter().map(|element| element.name));
+    let learned = ie_learned::all();
+    let names = names.chain(learned.iter().map(|element| element.name));
     others
         .into_iter()
         .chain(names)
@@ -508,6 +515,9 @@ mod tests {
     #[test]
     fn elements_are_found_by_number() {
         assert_eq!(find("35632:168"), Some(Name::Field(Field::Element(35_632, 168))));
+        // A field type of NetFlow v9 that is an enterprise's element.
+        assert_eq!(find("0:57640"), find("35632:168"));
+        assert_eq!(find("0:45003"), find("ciscoApplicationHttpHost"));
         assert_eq!(find("0:8"), find("sourceIPv4Address"));
         assert_eq!(find("29305:1"), find("reverseOctetDeltaCount"));
         assert_eq!(find("+1:2"), None);

@@ -204,7 +204,11 @@ pub(super) fn origin() -> Origin {
 
 /// Records of a small world, in which any column may be absent.
 pub(super) fn records() -> impl Strategy<Value = Stored> {
-    let counts = (any::<[bool; 41]>(), vec(0_u64..5_000, 41), any::<[bool; 4]>());
+    let counts = (
+        vec(any::<bool>(), Column::ALL.len()),
+        vec(0_u64..5_000, Column::ALL.len()),
+        any::<[bool; 4]>(),
+    );
     let addresses = (
         super::filter::addresses(),
         super::filter::addresses(),

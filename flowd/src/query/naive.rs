@@ -92,7 +92,9 @@ fn is_in(value: Value<'_>, test: &Test) -> bool {
             prefixes.iter().any(|prefix| starts_with(address, prefix.address(), prefix.length()))
         }
         (Test::Macs { addresses, .. }, Value::Mac(mac)) => addresses.contains(&mac),
-        (Test::Texts { texts, .. }, Value::Text(text)) => texts.iter().any(|it| it == text),
+        (Test::Texts { texts, .. }, Value::Text(_) | Value::BrokenText(_)) => {
+            texts.iter().any(|it| Some(it.as_str()) == value.text().as_deref())
+        }
         (Test::Octets { values, .. }, Value::Octets(octets)) => {
             values.iter().any(|it| it == octets)
         }

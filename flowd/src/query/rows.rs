@@ -19,8 +19,8 @@ pub(super) fn all_columns() -> Vec<usize> {
 pub(super) struct RowReader<'a> {
     columns: Vec<(&'static str, Meaning, StoredColumn<'a>)>,
     elements: Option<&'a MapArray>,
-    /// The type of each element by its name, so that it is looked up once.
-    element_types: HashMap<&'a str, ie::ElementType>,
+    /// What each stored name means, so that it is looked up once.
+    shown: HashMap<&'a str, Shown<'a>>,
     has_twins: bool,
 }
 
@@ -57,7 +57,7 @@ impl<'a> RowReader<'a> {
         Self {
             columns,
             elements: batch.column_by_name(ELEMENTS).and_then(|array| array.as_map_opt()),
-            element_types: HashMap::new(),
+            shown: HashMap::new(),
             has_twins: (has(Column::SourceIpv4Address) && has(Column::SourceIpv6Address))
                 || (has(Column::IpNextHopIpv4Address) && has(Column::IpNextHopIpv6Address)),
         }
@@ -91,29 +91,43 @@ impl<'a> RowReader<'a> {
         let (Some(start), Some(end)) = (place(index), place(index + 1)) else {
             return;
         };
-        for entry in start..end {
+        // The templates of the record's lists are its last element, and no value of its own.
+        let kept = end.checked_sub(1).filter(|&last| {
+            last >= start && keys.value(last) == ie::SUB_TEMPLATES_NAME && values.is_valid(last)
+        });
+        let templates = kept.map_or(&[][..], |last| values.value(last));
+        for entry in start..kept.unwrap_or(end) {
             if values.is_valid(entry) {
-                let name = keys.value(entry);
-                let element_type = *self.element_types.entry(name).or_insert_with(|| type_of(name));
-                row.push((name, element_value(element_type, values.value(entry))));
+                let key = keys.value(entry);
+                let shown = *self.shown.entry(key).or_insert_with(|| Shown::of(key));
+                let value = element_value(shown.element_type, values.value(entry));
+                row.push((shown.name, value.with_templates(templates)));
             }
         }
     }
 }
 
-/// The type of an element by the name that the archive keeps: `name`, `name#2`, `PEN:ID`.
-fn type_of(name: &str) -> ie::ElementType {
-    let (name, _) = name.split_once('#').unwrap_or((name, ""));
-    if let Some(element) = ie::find_by_name(name) {
-        return element.element_type;
+/// What the archive's name of an element stands for.
+#[derive(Clone, Copy)]
+struct Shown<'a> {
+    name: &'a str,
+    element_type: ie::ElementType,
+}
+
+impl<'a> Shown<'a> {
+    /// From `name`, `name#2`, `PEN:ID`. What lies under its number has a name if an exporter
+    /// told it, or if the table has learned it since.
+    fn of(key: &'a str) -> Self {
+        let (base, is_first) = key.split_once('#').map_or((key, true), |(base, _)| (base, false));
+        let Some((enterprise, id)) = ie::number_of_name(base) else {
+            return Self { name: key, element_type: ie::ElementType::OctetArray };
+        };
+        let named = ie::find(enterprise, id).filter(|_| is_first && base.contains(':'));
+        Self {
+            name: named.map_or(key, |element| element.name),
+            element_type: ie::element_type(enterprise, id),
+        }
     }
-    // RFC 5103 section 6.1: `reverse` before the name of the forward element.
-    let forward = name.strip_prefix("reverse").and_then(|name| {
-        let mut letters = name.chars();
-        let first = letters.next()?.to_ascii_lowercase();
-        ie::find_by_name(&format!("{first}{}", letters.as_str()))
-    });
-    forward.map_or(ie::ElementType::OctetArray, |element| element.element_type)
 }
 
 fn value<'a>(values: Stored<'a>, meaning: Meaning, index: usize) -> Value<'a> {
@@ -132,5 +146,39 @@ fn value<'a>(values: Stored<'a>, meaning: Meaning, index: usize) -> Value<'a> {
         Stored::Octets6(values) => Value::Mac(values[index]),
         Stored::Octets16(values) => Value::Address(IpAddr::V6(Ipv6Addr::from(values[index]))),
         Stored::Text(values) => Value::Text(values.value(index)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ie_learned::{Description, learn};
+    use crate::model::{ElementType, Semantics, Units};
+
+    #[test]
+    fn stored_names_are_shown_as_the_element_is_called_now() {
+        learn(&Description {
+            enterprise: 500_030,
+            id: 1,
+            name: "toldOfLater",
+            element_type: ElementType::String,
+            semantics: Semantics::Default,
+            units: Units::None,
+            range: None,
+        });
+        for (key, name, element_type) in [
+            ("interfaceName", "interfaceName", ElementType::String),
+            ("interfaceName#2", "interfaceName#2", ElementType::String),
+            ("reverseTcpWindowSize", "reverseTcpWindowSize", ElementType::Unsigned),
+            ("9:12235", "ciscoApplicationHttpHost", ElementType::String),
+            ("500030:1", "toldOfLater", ElementType::String),
+            ("500030:1#2", "500030:1#2", ElementType::String),
+            ("500030:2", "500030:2", ElementType::OctetArray),
+            ("scope:2", "scopeInterface", ElementType::Unsigned),
+            ("nonesuch", "nonesuch", ElementType::OctetArray),
+        ] {
+            let shown = Shown::of(key);
+            assert_eq!((shown.name, shown.element_type), (name, element_type), "{key}");
+        }
     }
 }

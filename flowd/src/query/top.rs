@@ -2,7 +2,7 @@
 
 use super::columns::{self, Stored, address_columns, prefix_length_columns, stored};
 use super::field::{Field, is_ipv4_column};
-use crate::model::{Column, Value, element_value, ie};
+use crate::model::{Column, List, Value, element_value, ie};
 use arrow_array::RecordBatch;
 use std::cmp::Ordering;
 use std::net::IpAddr;
@@ -41,7 +41,9 @@ impl From<Value<'_>> for SortKey {
                 Self::Number(mac.iter().fold(0, |all, &it| all << 8 | i128::from(it)))
             }
             Value::Text(text) => Self::Octets(text.as_bytes().into()),
-            Value::Octets(octets) => Self::Octets(octets.into()),
+            Value::Octets(octets)
+            | Value::BrokenText(octets)
+            | Value::List(List { octets, .. }) => Self::Octets(octets.into()),
         }
     }
 }

@@ -58,6 +58,9 @@ pub enum WireError {
         /// All its fields.
         fields: usize,
     },
+    /// An sFlow address of a type other than none, IPv4 and IPv6.
+    #[error("address type {0} is not known")]
+    AddressType(u32),
     /// More fields than are accepted.
     #[error("template {id} has {count} fields, {max} are accepted")]
     FieldCount {
@@ -83,7 +86,8 @@ impl WireError {
             | Self::EmptyRecord(_)
             | Self::OptionLengths(_)
             | Self::MessageLength(_)
-            | Self::ScopeCount { .. } => WireErrorKind::Malformed,
+            | Self::ScopeCount { .. }
+            | Self::AddressType(_) => WireErrorKind::Malformed,
         }
     }
 }

@@ -6,6 +6,7 @@
 //!                                          |-> TemplateRecord, OptionsTemplateRecord
 //!                                          '-> DataSet: octets that only a template explains
 //!                    '-> fixed::Message --> Header + records of one layout (v1, v5, v7)
+//!                    '-> sflow::Datagram --> Samples and their records
 //! datagram <--[Writer]-- MessageEncoder <-- the same records
 //! ```
 //!
@@ -24,6 +25,7 @@ pub mod fixed;
 pub mod ipfix;
 mod reader;
 mod set;
+pub mod sflow;
 mod template;
 pub mod v9;
 mod writer;

@@ -70,7 +70,7 @@ fn ipv4(protocol: u8, part: Option<(u16, bool, usize)>, body: &[u8]) -> Vec<u8> 
     let mut packet = vec![0x45, 0];
     packet.extend(be(20 + body.len()));
     packet.extend(id.to_be_bytes());
-    packet.extend(be(offset / 8 | usize::from(more) << 13));
+    packet.extend(be((offset / 8) | (usize::from(more) << 13)));
     packet.extend([64, protocol, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2]);
     packet.extend(body);
     packet

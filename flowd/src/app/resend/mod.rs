@@ -143,23 +143,21 @@ pub fn run(plan: &Plan) -> Result<Report> {
     Ok(report)
 }
 
+/// Sends a datagram of an exporter.
+type Send<'a> = &'a mut dyn FnMut(SocketAddr, &[u8]) -> Result<(), NotSent>;
+
 /// Reads a capture and sends what it finds.
 struct Work<'a> {
     schedule: Option<Schedule>,
     clock: &'a dyn Clock,
     stop: &'a Flag,
-    send: &'a mut dyn FnMut(SocketAddr, &[u8]) -> Result<(), NotSent>,
+    send: Send<'a>,
     drops: Drops<NotSent>,
     report: Report,
 }
 
 impl<'a> Work<'a> {
-    fn new(
-        speed: Option<f64>,
-        clock: &'a dyn Clock,
-        stop: &'a Flag,
-        send: &'a mut dyn FnMut(SocketAddr, &[u8]) -> Result<(), NotSent>,
-    ) -> Self {
+    fn new(speed: Option<f64>, clock: &'a dyn Clock, stop: &'a Flag, send: Send<'a>) -> Self {
         let schedule = speed.map(Schedule::new);
         Self { schedule, clock, stop, send, drops: Drops::default(), report: Report::default() }
     }

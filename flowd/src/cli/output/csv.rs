@@ -91,9 +91,9 @@ impl Csv {
 fn write_cell(value: Value<'_>, scratch: &mut String, writer: &mut impl Write) -> io::Result<()> {
     use std::fmt::Write as _;
     match value {
-        Value::Text(text) => {
+        Value::Text(_) | Value::BrokenText(_) => {
             scratch.clear();
-            write!(scratch, "{}", Visible(text)).map_err(io::Error::other)?;
+            write!(scratch, "{}", Visible(value)).map_err(io::Error::other)?;
             write_text(scratch, writer)
         }
         _ => write!(writer, "{value}"),

@@ -1,6 +1,7 @@
 //! JSON: one object a line, keys in the order of the row.
 
 use super::escape::is_unsafe;
+use super::list::write_list;
 use crate::model::Value;
 use std::io::{self, Write};
 
@@ -23,7 +24,7 @@ pub(super) fn write_object(row: &[(&str, Value<'_>)], writer: &mut impl Write) -
     writer.write_all(if row.is_empty() { b"{}" } else { b"}" })
 }
 
-fn write_value(value: Value<'_>, writer: &mut impl Write) -> io::Result<()> {
+pub(super) fn write_value(value: Value<'_>, writer: &mut impl Write) -> io::Result<()> {
     match value {
         // JSON has no word for what is not a number, nor for the infinite.
         Value::Float(number) if !number.is_finite() => writer.write_all(b"null"),
@@ -31,6 +32,8 @@ fn write_value(value: Value<'_>, writer: &mut impl Write) -> io::Result<()> {
             write!(writer, "{value}")
         }
         Value::Text(text) => write_string(text, writer),
+        Value::BrokenText(octets) => write_string(&String::from_utf8_lossy(octets), writer),
+        Value::List(list) => write_list(list, writer),
         Value::Address(_) | Value::Mac(_) | Value::Octets(_) | Value::Millis(_) => {
             write!(writer, "\"{value}\"")
         }

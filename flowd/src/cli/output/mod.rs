@@ -13,6 +13,7 @@ mod csv;
 mod escape;
 mod explain;
 mod json;
+mod list;
 mod record;
 mod table;
 #[cfg(test)]

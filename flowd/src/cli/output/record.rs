@@ -1,8 +1,8 @@
 //! Decoded and metered records as rows, for `decode` and `replay`.
 
 use crate::model::{
-    Column, ColumnSet, ExtraSpec, FlowRecord, Origin, RecordType, TcpControlBits, Value,
-    element_value, ie,
+    Column, ColumnSet, ElementType, ExtraSpec, FlowRecord, Origin, RecordType, TcpControlBits,
+    Value, element_value, ie, ie_learned,
 };
 use crate::query::field::Provenance;
 use crate::query::tell_twins_apart;
@@ -15,7 +15,9 @@ use std::net::IpAddr;
 pub struct RecordRows {
     columns: ColumnSet,
     specs: Vec<ExtraSpec>,
-    names: Vec<String>,
+    names: Vec<(String, ElementType)>,
+    /// How many elements exporters had told of when the names were looked up.
+    learned: usize,
 }
 
 impl RecordRows {
@@ -45,9 +47,18 @@ impl RecordRows {
             row.push((Provenance::ObservationDomain.name(), domain));
             row.push((Provenance::ExportProtocol.name(), Value::Text(origin.protocol.name())));
         }
-        for (extra, name) in record.extras.iter().zip(&self.names) {
-            let element_type = ie::element_type(extra.spec.enterprise, extra.spec.id);
-            row.push((name, element_value(element_type, &extra.value)));
+        // The templates of the record's lists are its last extra, and no value of its own.
+        let kept = record
+            .extras
+            .split_last()
+            .filter(|(last, _)| (last.spec.enterprise, last.spec.id) == (ie::PEN_SUB_TEMPLATES, 0));
+        let (templates, extras) = match kept {
+            Some((last, extras)) => (last.value.as_slice(), extras),
+            None => (&[][..], record.extras.as_slice()),
+        };
+        for (extra, (name, element_type)) in extras.iter().zip(&self.names) {
+            let value = element_value(*element_type, &extra.value);
+            row.push((name, value.with_templates(templates)));
         }
         call(&row)
     }
@@ -55,9 +66,14 @@ impl RecordRows {
     /// The first element of a name comes under it, the next as `name#2`, and so on.
     fn name_elements(&mut self, record: &FlowRecord) {
         let specs = record.extras.iter().map(|extra| extra.spec);
-        if self.columns == record.present && specs.clone().eq(self.specs.iter().copied()) {
+        let learned = ie_learned::count();
+        if self.columns == record.present
+            && self.learned == learned
+            && specs.clone().eq(self.specs.iter().copied())
+        {
             return;
         }
+        self.learned = learned;
         self.columns = record.present;
         self.specs = specs.collect();
         let present = record.present.iter().map(|column| (column.name().to_owned(), 1));
@@ -66,7 +82,8 @@ impl RecordRows {
             let name = ie::display_name(spec.enterprise, spec.id);
             let count = counts.entry(name.clone()).or_insert(0);
             *count += 1;
-            if *count == 1 { name } else { format!("{name}#{count}") }
+            let name = if *count == 1 { name } else { format!("{name}#{count}") };
+            (name, ie::element_type(spec.enterprise, spec.id))
         };
         self.names = self.specs.iter().map(&mut name).collect();
     }

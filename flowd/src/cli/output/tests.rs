@@ -1,10 +1,11 @@
 //! What each printer writes, as a whole.
 
 use super::*;
+use crate::model::ie_learned::{self, Description};
 use crate::model::time::UnixMillis;
 use crate::model::{
-    Column, Extra, ExtraSpec, FlowRecord, ObservationDomainId, Origin, Protocol, RecordType,
-    VARIABLE_LENGTH,
+    Column, ElementType, Extra, ExtraSpec, FlowRecord, List, ObservationDomainId, Origin, Protocol,
+    RecordType, Semantics, Units, VARIABLE_LENGTH, ie,
 };
 use crate::query::{Coverage, ExporterLoss, Gap, SampledExporter};
 use std::net::IpAddr;
@@ -303,4 +304,116 @@ fn coverage_names_what_is_missing() {
 fn formats_are_named() {
     assert_eq!("json".parse(), Ok(Format::Json));
     assert!("yaml".parse::<Format>().is_err());
+}
+
+fn json_of(value: Value<'_>) -> String {
+    let mut printer = Printer::new(Format::Json, &Columns::Records, STYLE, Vec::new());
+    printer.row(&[("it", value)]).unwrap();
+    let text = String::from_utf8(printer.finish().unwrap()).unwrap();
+    assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok(), "{text}");
+    let value = text.trim_end().strip_prefix("{\"it\":").unwrap();
+    value.strip_suffix('}').unwrap().to_owned()
+}
+
+#[test]
+fn text_that_is_no_utf_8_is_shown_as_far_as_it_is() {
+    assert_eq!(json_of(Value::BrokenText(&[b'a', 0xff, b'"', 0x1b])), "\"a\u{fffd}\\\"\\u001b\"");
+}
+
+/// Template 256: an interface, its name, another name.
+const SUB_TEMPLATES: &[u8] = &[
+    1, 0, 0, 3, 0, 0, 0, 0, 0, 10, 0, 4, 0, 0, 0, 0, 0, 82, 255, 255, 0, 0, 0, 0, 0, 82, 255, 255,
+];
+
+#[test]
+fn lists_are_objects_in_json() {
+    for (element_type, octets, json) in [
+        (
+            ElementType::BasicList,
+            &[3, 0, 82, 255, 255, 2, b'e', b'0', 3, b'a', 0xff, b'"'][..],
+            "{'semantic':'allOf','interfaceName':['e0','a\u{fffd}\\\"']}",
+        ),
+        (
+            ElementType::BasicList,
+            &[255, 0, 8, 0, 4, 192, 0, 2, 1],
+            "{'semantic':'undefined','sourceIPv4Address':['192.0.2.1']}",
+        ),
+        (
+            ElementType::BasicList,
+            &[0, 0x83, 0xe7, 0, 1, 0, 6, 0x79, 0x32, 7],
+            "{'semantic':'noneOf','424242:999':['07']}",
+        ),
+        (
+            ElementType::BasicList,
+            &[1, 0, 6, 0, 2, 0xf0, 0x1b],
+            "{'semantic':'exactlyOneOf','tcpControlBits':[27]}",
+        ),
+        (ElementType::BasicList, &[9, 0, 4, 0, 1], "{'semantic':'9','protocolIdentifier':[]}"),
+        (
+            ElementType::SubTemplateList,
+            &[4, 1, 0, 0, 0, 0, 9, 1, b'a', 1, b'b', 0, 0, 0, 8, 0, 0],
+            "{'semantic':'ordered','records':[\
+             {'ingressInterface':9,'interfaceName':'a','interfaceName#2':'b'},\
+             {'ingressInterface':8,'interfaceName':'','interfaceName#2':''}]}",
+        ),
+        (
+            ElementType::SubTemplateMultiList,
+            &[2, 1, 0, 0, 10, 0, 0, 0, 9, 0, 0, 1, 1, 0, 5, 0xab],
+            "{'semantic':'oneOrMoreOf','records':[\
+             {'ingressInterface':9,'interfaceName':'','interfaceName#2':''},'ab']}",
+        ),
+        // What is no list, or of a template that is not known, is octets.
+        (ElementType::SubTemplateList, &[4, 1, 1, 9], "'04010109'"),
+        (ElementType::SubTemplateList, &[4, 1, 0, 9], "'04010009'"),
+        (ElementType::BasicList, &[], "''"),
+    ] {
+        let list = Value::List(List { element_type, octets, templates: &[] });
+        let shown = json_of(list.with_templates(SUB_TEMPLATES));
+        assert_eq!(shown, json.replace('\'', "\""));
+    }
+}
+
+#[test]
+fn the_templates_of_a_record_s_lists_are_no_value_of_it() {
+    let extra = |enterprise, id, value: &[u8]| Extra {
+        spec: ExtraSpec { enterprise, id, length: VARIABLE_LENGTH },
+        value: value.to_vec(),
+    };
+    let extras = vec![
+        extra(0, 292, &[3, 1, 0, 0, 0, 0, 9, 0, 0]),
+        extra(ie::PEN_SUB_TEMPLATES, 0, SUB_TEMPLATES),
+    ];
+    let record = FlowRecord { extras, ..FlowRecord::default() };
+    let mut printer = Printer::new(Format::Json, &Columns::Records, STYLE, Vec::new());
+    RecordRows::default().with_row(&record, None, |row| printer.row(row)).unwrap();
+    assert_eq!(
+        String::from_utf8(printer.finish().unwrap()).unwrap(),
+        "{\"subTemplateList\":{\"semantic\":\"allOf\",\"records\":[{\"ingressInterface\":9,\
+         \"interfaceName\":\"\",\"interfaceName#2\":\"\"}]}}\n"
+    );
+}
+
+#[test]
+fn an_element_is_called_by_its_name_as_soon_as_that_is_told() {
+    let spec = ExtraSpec { enterprise: 500_040, id: 1, length: 2 };
+    let extras = vec![Extra { spec, value: b"hi".to_vec() }];
+    let record = FlowRecord { extras, ..FlowRecord::default() };
+    let mut rows = RecordRows::default();
+    let mut name_and_value = || {
+        rows.with_row(&record, None, |row| {
+            let (name, value) = row[0];
+            format!("{name} {value}")
+        })
+    };
+    assert_eq!(name_and_value(), "500040:1 6869");
+    ie_learned::learn(&Description {
+        enterprise: 500_040,
+        id: 1,
+        name: "greeting",
+        element_type: ElementType::String,
+        semantics: Semantics::Default,
+        units: Units::None,
+        range: None,
+    });
+    assert_eq!(name_and_value(), "greeting hi");
 }

@@ -15,6 +15,7 @@ use std::path::Path;
 
 /// `flowd query`.
 pub(in crate::cli) fn query(arguments: &Query) -> Result<Outcome> {
+    app::query::learn_names(&arguments.store);
     let request = QueryRequest {
         filter: arguments.filter.clone(),
         time_range: time_range(&arguments.time)?,
@@ -28,6 +29,7 @@ pub(in crate::cli) fn query(arguments: &Query) -> Result<Outcome> {
 
 /// `flowd top`.
 pub(in crate::cli) fn top(arguments: &Top) -> Result<Outcome> {
+    app::query::learn_names(&arguments.store);
     let top: crate::query::Top = arguments.keys.parse()?;
     let request = QueryRequest {
         filter: arguments.filter.clone(),

@@ -9,7 +9,7 @@ use super::super::field::{Field, Pair};
 use super::ast::{Comparison, Expr, Family, NumberRange, Subject, Term, Test};
 use super::ranges::Ranges;
 use crate::model::time::UnixMillis;
-use crate::model::{Column, Value, element_value, ie, unsigned};
+use crate::model::{Column, List, Value, element_value, ie, unsigned};
 use arrow_array::{Array, RecordBatch};
 use arrow_buffer::BooleanBuffer;
 use std::collections::BTreeSet;
@@ -412,8 +412,12 @@ impl Check {
                 ipv6.contains(address.to_bits())
             }
             (Self::Macs(set), Value::Mac(mac)) => set.contains(&mac),
-            (Self::Texts(set), Value::Text(text)) => set.contains(text),
-            (Self::Octets(set), Value::Octets(octets)) => set.contains(octets),
+            (Self::Texts(set), Value::Text(_) | Value::BrokenText(_)) => {
+                value.text().is_some_and(|text| set.contains(&*text))
+            }
+            (Self::Octets(set), Value::Octets(octets) | Value::List(List { octets, .. })) => {
+                set.contains(octets)
+            }
             (Self::Boolean(wanted), Value::Boolean(value)) => *wanted == value,
             _ => false,
         }

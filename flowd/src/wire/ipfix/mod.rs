@@ -6,6 +6,7 @@
 //! ```
 
 mod header;
+pub mod list;
 mod template;
 #[cfg(test)]
 mod tests;
