@@ -148,8 +148,8 @@ fn templates_that_say_they_have_no_field_or_all_of_them_are_refused_and_counted(
     for (count, body) in [
         // In IPFIX a template without fields is a withdrawal, which means nothing in a datagram.
         (0, words(&[256, 0])),
-        (65_535, [words(&[256, 65_535]), vec![0, 8, 0, 4].repeat(10)].concat()),
-        (65_535, [words(&[256, 65_535]), vec![0, 8, 0, 4].repeat(16_000)].concat()),
+        (65_535, [words(&[256, 65_535]), [0, 8, 0, 4].repeat(10)].concat()),
+        (65_535, [words(&[256, 65_535]), [0, 8, 0, 4].repeat(16_000)].concat()),
     ] {
         for octets in both(V9_TEMPLATES, IPFIX_TEMPLATES, &body) {
             let mut reading = Reading::new();

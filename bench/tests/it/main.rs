@@ -2,7 +2,6 @@
 //! made to hurt it.
 
 #![expect(clippy::unwrap_used, reason = "tests panic rather than return an error")]
-#![expect(clippy::print_stdout, reason = "tests say what they measured")]
 
 mod differential;
 mod fuzz;
