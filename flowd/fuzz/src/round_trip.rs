@@ -209,5 +209,8 @@ fn records<'a>(fields: &[FieldSpecifier], body: &'a [u8]) -> Option<Vec<&'a [u8]
         records.push(record);
         rest = after;
     }
-    Some(records)
+    // Zeros are records before an octet that is not zero, and padding after the last such one:
+    // padding of other octets (RFC 7011 section 3.3.1 forbids it) would be lost, and they with it.
+    let is_zero = rest.iter().all(|&octet| octet == 0);
+    (!is_variable || is_zero).then_some(records)
 }
