@@ -1,9 +1,12 @@
 //! flowd's load generator and benchmarks: seeded traffic, encoded apart from flowd's own encoder,
 //! so that a mistake in one does not hide in the other.
 
+pub mod alloc;
 pub mod ipfix;
+pub mod message;
 pub mod number;
 pub mod random;
+pub mod seeds;
 pub mod send;
 pub mod traffic;
 pub mod v5;

@@ -6,6 +6,7 @@
 mod codegen_ie;
 mod demo;
 mod ebpf;
+mod fuzz;
 mod interrupt;
 mod layers;
 mod netns;
@@ -52,12 +53,35 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Fuzz what reads octets from outside.
+    Fuzz {
+        /// How long each target runs.
+        #[arg(long, value_name = "TIME", default_value = "30s", value_parser = seconds)]
+        time: u64,
+        /// Write the committed seeds anew, and fuzz nothing.
+        #[arg(long, conflicts_with_all = ["time", "target"])]
+        seeds: bool,
+        /// Only this target: decode_stateful or round_trip.
+        target: Option<String>,
+    },
     /// Make the table of Information Elements anew from its data file.
     CodegenIe {
         /// Change nothing; fail if the table differs.
         #[arg(long)]
         check: bool,
     },
+}
+
+/// Seconds of `90s` or `15m`.
+fn seconds(text: &str) -> Result<u64, String> {
+    let (number, unit) = match (text.strip_suffix('s'), text.strip_suffix('m')) {
+        (Some(number), _) => (number, 1),
+        (_, Some(number)) => (number, 60),
+        _ => (text, 1),
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    // libFuzzer takes 0 for no end.
+    seconds.filter(|&seconds| seconds > 0).ok_or_else(|| "write 30s or 15m".to_owned())
 }
 
 fn main() -> ExitCode {
@@ -69,6 +93,8 @@ fn main() -> ExitCode {
         Chore::Pcaps { check } => pcaps::run(check),
         Chore::Ebpf { check: false } => ebpf::run(),
         Chore::Ebpf { check: true } => ebpf::check(),
+        Chore::Fuzz { seeds: true, .. } => fuzz::write_seeds(),
+        Chore::Fuzz { time, target, .. } => fuzz::run(time, target.as_deref()),
         Chore::CodegenIe { check } => codegen_ie::run(check),
     };
     match done {

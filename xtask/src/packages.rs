@@ -14,6 +14,9 @@ pub(crate) struct Package {
 /// A C compiler's linker driver, for every build.
 pub(crate) const GCC: Package =
     Package { name: "gcc", installs: "/usr/bin/cc", reason: "links Rust programs" };
+/// A C++ compiler.
+pub(crate) const GPP: Package =
+    Package { name: "g++", installs: "/usr/bin/c++", reason: "compiles libFuzzer" };
 /// libpcap's headers, for live capture and for the oracle that the capture reader is tested
 /// against.
 pub(crate) const LIBPCAP: Package = Package {

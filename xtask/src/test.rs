@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every check and test, step by step. CI runs this and nothing else.
 
-use crate::{codegen_ie, demo, ebpf, packages, pcaps, steps, tidy};
+use crate::{codegen_ie, demo, ebpf, fuzz, packages, pcaps, steps, tidy};
 use anyhow::{Context, Result, bail};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ const STEPS: &[Step] = &[
     Step { name: "clippy", work: clippy },
     Step { name: "test", work: test },
     Step { name: "loom", work: loom },
+    Step { name: "fuzz", work: fuzz::smoke },
     Step { name: "doc", work: doc },
     Step { name: "demo", work: demo },
 ];

@@ -1,7 +1,14 @@
-//! A collector under load, and under bytes that mean nothing.
+//! A collector under load, and under bytes that mean nothing; the decoder under bytes that were
+//! made to hurt it.
 
 #![expect(clippy::unwrap_used, reason = "tests panic rather than return an error")]
 
+mod differential;
+mod fuzz;
 mod hostile;
+mod hostile_decode;
 mod load;
 mod support;
+
+#[global_allocator]
+static ALLOCATOR: bench::alloc::Counting = bench::alloc::Counting;

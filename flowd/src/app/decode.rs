@@ -1,92 +1,150 @@
 //! `flowd decode`: a capture of export datagrams -> every record in them, in wire order.
 
-use crate::collect::{Books, Decoder, DecoderConfig, Statistics, TemplateStore};
+use super::datagrams::{Carried, Datagrams};
+use super::explain::Explainer;
+pub use super::explain::{Explained, FieldSeen, MessageSeen, SetSeen, TemplateSeen};
+use crate::collect::{Books, Decoder, DecoderConfig, Peer, Statistics, TemplateStore, Transport};
 use crate::model::{FlowBatch, FlowRecord, Origin, time::UnixMillis};
-use crate::probe::{CaptureFile, CapturedPacket};
+use crate::probe::CaptureFile;
 use anyhow::{Context, Result};
-use flowd_common::packet::{self, Addresses, Captured};
+use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Version words that NetFlow datagrams begin with: v1, v5, v7, v9, and IPFIX's 10.
-const NETFLOW_VERSIONS: [u16; 5] = [1, 5, 7, 9, 10];
-const SFLOW_VERSION: [u8; 4] = [0, 0, 0, 5];
-const UDP: u8 = 17;
-const UDP_HEADER_SIZE: usize = 8;
+/// What comes of a capture, in its order.
+#[derive(Clone, Copy, Debug)]
+pub enum Found<'a> {
+    /// A record, and who sent it.
+    Record(&'a FlowRecord, &'a Origin),
+    /// A message or template, before the records of that message.
+    Explained(&'a Explained),
+}
 
-/// What to do with each record and who sent it.
-pub type EachRecord<'a> = &'a mut dyn FnMut(&FlowRecord, &Origin) -> io::Result<()>;
+/// What to do with what comes.
+pub type EachFound<'a> = &'a mut dyn FnMut(Found<'_>) -> io::Result<()>;
 
-/// Decodes the export datagrams of a capture. What was decoded and dropped comes back.
+/// What was found in a capture.
+#[derive(Debug)]
+pub struct Decoded {
+    /// What the decoder did with it.
+    pub statistics: Statistics,
+    /// Datagrams of which the capture holds the beginning only.
+    pub cut: u64,
+    /// What did not even become a datagram or message, in words, with its count.
+    pub not_whole: BTreeMap<&'static str, u64>,
+}
+
+/// Decodes the export datagrams of a capture, and the IPFIX messages of its TCP connections;
+/// tells of the messages themselves too if it is to explain them.
 ///
 /// # Errors
 /// If the file is no capture or is damaged (what precedes the damage is decoded), or if a record
 /// cannot be handed on.
-pub fn run(file: &Path, each: EachRecord<'_>) -> Result<Statistics> {
+pub fn run(file: &Path, explain: bool, each: EachFound<'_>) -> Result<Decoded> {
     let capture = CaptureFile::open(file)?;
-    let config = DecoderConfig { with_collection_time: false, ..DecoderConfig::default() };
-    let books = Arc::new(Books::default());
-    let templates = Arc::new(TemplateStore::new(&config));
-    let mut decoder = Decoder::new(&config, templates, Arc::clone(&books));
-    let mut batch = FlowBatch::new();
-    let mut outcome = Ok(());
     let named = || file.display().to_string();
+    let mut work = Work::new(explain, each);
+    let mut datagrams = Datagrams::default();
     for packet in capture.packets().with_context(named)? {
         let packet = packet.with_context(named)?;
-        let Some((peer, payload)) = export_datagram(&packet) else { continue };
-        let received = UnixMillis::from_nanos(packet.time_nanos);
-        decoder.decode(payload, peer.into(), received, &mut batch, &mut |full| {
-            hand_on(full, each, &mut outcome);
-        });
-        hand_on(&batch, each, &mut outcome);
-        batch.clear();
-        std::mem::replace(&mut outcome, Ok(())).context("print records")?;
+        work.received = UnixMillis::from_nanos(packet.time_nanos);
+        datagrams.packet(&packet, &mut |carried| work.take(carried));
+        work.outcome()?;
     }
-    Ok(books.statistics())
+    datagrams.finish(&mut |carried| work.take(carried));
+    work.outcome()?;
+    Ok(Decoded { statistics: work.books.statistics(), cut: work.cut, not_whole: datagrams.drops() })
 }
 
-fn hand_on(batch: &FlowBatch, each: EachRecord<'_>, outcome: &mut io::Result<()>) {
-    for run in batch.runs() {
-        for record in run.rows.clone().filter_map(|row| batch.record(row)) {
-            if outcome.is_ok() {
-                *outcome = each(&record, &run.origin);
+/// The decoder with what it needs, and what came of the last records.
+struct Work<'a> {
+    decoder: Decoder,
+    books: Arc<Books>,
+    batch: FlowBatch,
+    received: UnixMillis,
+    cut: u64,
+    each: EachFound<'a>,
+    /// With the records of the message at hand, which come after what explains it.
+    explainer: Option<(Explainer, Vec<(FlowRecord, Origin)>)>,
+    outcome: io::Result<()>,
+}
+
+impl<'a> Work<'a> {
+    fn new(explain: bool, each: EachFound<'a>) -> Self {
+        let config = DecoderConfig { with_collection_time: false, ..DecoderConfig::default() };
+        let books = Arc::new(Books::default());
+        let templates = Arc::new(TemplateStore::new(&config));
+        Self {
+            decoder: Decoder::new(&config, templates, Arc::clone(&books)),
+            books,
+            batch: FlowBatch::new(),
+            received: UnixMillis::default(),
+            cut: 0,
+            each,
+            explainer: explain.then(Default::default),
+            outcome: Ok(()),
+        }
+    }
+
+    fn take(&mut self, carried: Carried<'_>) {
+        match carried {
+            Carried::Datagram { from, payload, is_whole } => {
+                self.cut += u64::from(!is_whole);
+                self.decode(payload, from.into());
+            }
+            Carried::Message { from, octets } => {
+                self.decode(octets, Peer { address: from, transport: Transport::Tcp });
+            }
+            Carried::Closed { from } => {
+                self.decoder.disconnect(Peer { address: from, transport: Transport::Tcp });
             }
         }
     }
+
+    fn decode(&mut self, octets: &[u8], peer: Peer) {
+        let Self { decoder, books, batch, received, each, explainer, outcome, .. } = self;
+        let Some((explainer, records)) = explainer else {
+            let mut each = |record: &FlowRecord, origin: &Origin| {
+                if outcome.is_ok() {
+                    *outcome = each(Found::Record(record, origin));
+                }
+            };
+            decoder.decode(octets, peer, *received, batch, &mut |full| hand_on(full, &mut each));
+            hand_on(batch, &mut each);
+            batch.clear();
+            return;
+        };
+        let (mut message, templates) = explainer.look(octets, peer, received.0);
+        let before = books.statistics();
+        let mut keep = |record: &FlowRecord, origin: &Origin| {
+            records.push((record.clone(), origin.clone()));
+        };
+        decoder.decode(octets, peer, *received, batch, &mut |full| hand_on(full, &mut keep));
+        hand_on(batch, &mut keep);
+        batch.clear();
+        message.note(&before, &books.statistics());
+        let templates = templates.into_iter().map(Explained::Template);
+        let explained: Vec<_> =
+            std::iter::once(Explained::Message(message)).chain(templates).collect();
+        let explained = explained.iter().map(Found::Explained);
+        let found = records.iter().map(|(record, origin)| Found::Record(record, origin));
+        if outcome.is_ok() {
+            *outcome = explained.chain(found).try_for_each(each);
+        }
+        records.clear();
+    }
+
+    /// What became of the records so far.
+    fn outcome(&mut self) -> Result<()> {
+        std::mem::replace(&mut self.outcome, Ok(())).context("print records")
+    }
 }
 
-/// The sender and payload of a UDP datagram that begins as an export message does.
-fn export_datagram<'a>(packet: &CapturedPacket<'a>) -> Option<(SocketAddr, &'a [u8])> {
-    let wire_size = usize::try_from(packet.wire_size).ok()?;
-    let captured = Captured { data: packet.data, wire_size };
-    let parsed = packet::parse(packet.link_type, &captured).ok()?;
-    if parsed.protocol != UDP || parsed.fragment.is_some() {
-        return None;
+fn hand_on(batch: &FlowBatch, each: &mut dyn FnMut(&FlowRecord, &Origin)) {
+    for run in batch.runs() {
+        for record in run.rows.clone().filter_map(|row| batch.record(row)) {
+            each(&record, &run.origin);
+        }
     }
-    let udp = packet.data.get(parsed.transport_offset..)?;
-    let (header, payload) = udp.split_first_chunk::<UDP_HEADER_SIZE>()?;
-    let [source_high, source_low, _, _, size_high, size_low, ..] = *header;
-    let size = usize::from(u16::from_be_bytes([size_high, size_low]));
-    // Behind the datagram may come the frame's padding; a size of 0 is that of a jumbogram.
-    let payload = match size.checked_sub(UDP_HEADER_SIZE) {
-        Some(size) => payload.get(..size).unwrap_or(payload),
-        None => payload,
-    };
-    if !begins_as_export(payload) {
-        return None;
-    }
-    let address = match parsed.addresses {
-        Addresses::V4 { source, .. } => IpAddr::V4(Ipv4Addr::from(source)),
-        Addresses::V6 { source, .. } => IpAddr::V6(Ipv6Addr::from(source)),
-    };
-    let port = u16::from_be_bytes([source_high, source_low]);
-    Some((SocketAddr::new(address, port), payload))
-}
-
-fn begins_as_export(payload: &[u8]) -> bool {
-    let Some(&[high, low]) = payload.first_chunk() else { return false };
-    NETFLOW_VERSIONS.contains(&u16::from_be_bytes([high, low]))
-        || payload.starts_with(&SFLOW_VERSION)
 }

@@ -4,11 +4,14 @@
 mod clock;
 pub mod collect;
 mod control;
+mod datagrams;
 pub mod decode;
 mod elements;
+mod explain;
 pub mod export;
 pub mod query;
 pub mod replay;
+pub mod resend;
 mod shutdown;
 mod statistics;
 pub mod store_info;

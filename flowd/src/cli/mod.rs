@@ -62,6 +62,7 @@ fn dispatch(command: Command) -> anyhow::Result<Outcome> {
         Command::Replay(replay) => run::replay(&replay),
         Command::Collect(collect) => run::collect(&collect),
         Command::Decode(decode) => run::decode(&decode),
+        Command::Resend(resend) => run::resend(&resend),
         Command::Query(query) => run::query(&query),
         Command::Top(top) => run::top(&top),
         Command::Store(args::store::Store::Info(info)) => run::info(&info),

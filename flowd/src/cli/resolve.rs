@@ -16,7 +16,7 @@ fn udp_host(url: &str) -> Result<&str> {
 }
 
 /// Where a collector is.
-fn collector(url: &str) -> Result<SocketAddr> {
+pub(super) fn collector(url: &str) -> Result<SocketAddr> {
     let host = udp_host(url)?;
     let port = host.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
     if !matches!(port, Some(Ok(1..))) {
@@ -97,6 +97,17 @@ pub(super) fn duration(option: &str, text: &str) -> Result<Duration> {
     Ok(duration)
 }
 
+/// A speed of an option, as a multiple of the capture's own; none is as fast as possible.
+pub(super) fn speed(option: &str, text: &str) -> Result<Option<f64>> {
+    if text == "max" {
+        return Ok(None);
+    }
+    match text.parse::<f64>() {
+        Ok(speed) if speed.is_finite() && speed > 0.0 => Ok(Some(speed)),
+        _ => bail!("{option}: `{text}` is not a speed; write 1, 2, 0.5, or max"),
+    }
+}
+
 /// A size of an option.
 pub(super) fn size(option: &str, text: &str) -> Result<u64> {
     quantity::parse_size(text).with_context(|| option.to_owned())
@@ -153,5 +164,16 @@ mod tests {
         assert!(format!("{error:#}").contains("--active-timeout"));
         assert!(duration("--active-timeout", "0s").is_err());
         assert_eq!(size("--ring-size", "64MiB").unwrap(), 64 << 20);
+    }
+
+    #[test]
+    fn a_speed_is_a_factor_or_the_most_there_is() {
+        assert_eq!(speed("--speed", "2").unwrap(), Some(2.0));
+        assert_eq!(speed("--speed", "0.25").unwrap(), Some(0.25));
+        assert_eq!(speed("--speed", "max").unwrap(), None);
+        for wrong in ["0", "-1", "inf", "NaN", "fast", ""] {
+            let words = speed("--speed", wrong).unwrap_err().to_string();
+            assert!(words.starts_with("--speed") && words.contains("max"), "{words}");
+        }
     }
 }

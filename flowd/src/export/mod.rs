@@ -10,6 +10,7 @@
 //! - [`Exporter::export`] takes records and the time, [`Exporter::flush`] sends what is begun.
 //! - [`Exporter::describe`] takes what is told of the interfaces; it goes out with the templates.
 //! - What a record carries is exactly what is sent: its template is made from its columns.
+//! - [`Pacer`]: as fast as a collector takes datagrams, for whoever sends them.
 //! - [`Exporter::statistics`]: for each collector, records given = exported + not sent by reason.
 
 #![cfg_attr(
@@ -32,4 +33,4 @@ pub use crate::model::Totals;
 pub use books::{CollectorStatistics, NotSent, NotSentAt};
 pub use exporter::{ExportError, Exporter, ExporterConfig};
 pub use options::{InterfaceOptions, PointLedger, Sampling};
-pub use pace::Pace;
+pub use pace::{Pace, Pacer};

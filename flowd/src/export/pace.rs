@@ -46,7 +46,7 @@ pub enum Pace {
 
 /// The pace to one collector.
 #[derive(Debug)]
-pub(super) struct Pacer {
+pub struct Pacer {
     way: Way,
     /// Messages since the last look or pause.
     burst: u32,
@@ -74,7 +74,9 @@ struct LocalQueue {
 }
 
 impl Pacer {
-    pub(super) fn new(pace: Pace, collector: SocketAddr, stop: Arc<Flag>) -> Self {
+    /// A pace to this collector, whose waits end when the flag is raised.
+    #[must_use]
+    pub fn new(pace: Pace, collector: SocketAddr, stop: Arc<Flag>) -> Self {
         let way = match pace {
             Pace::AsMade => Way::Free,
             Pace::AsTaken { .. } if is_local(collector) => Way::Local(LocalQueue::new(collector)),
@@ -85,7 +87,7 @@ impl Pacer {
 
     /// Waits until one more message may leave, or somebody wants to stop. False if a queue
     /// stayed full for too long.
-    pub(super) fn wait(&mut self) -> bool {
+    pub fn wait(&mut self) -> bool {
         if matches!(self.way, Way::Free) || !self.is_due() {
             return true;
         }

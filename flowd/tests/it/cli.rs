@@ -4,11 +4,12 @@ use crate::support::{Collector, flowd, run, test_pcap};
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-const COMMANDS: [&[&str]; 8] = [
+const COMMANDS: [&[&str]; 9] = [
     &["export"],
     &["replay"],
     &["collect"],
     &["decode"],
+    &["resend"],
     &["query"],
     &["top"],
     &["store", "info"],

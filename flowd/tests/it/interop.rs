@@ -24,7 +24,7 @@ const SOFTFLOWD: &str = "/usr/sbin/softflowd";
 pub(crate) const TSHARK: &str = "/usr/bin/tshark";
 
 /// Starts nfcapd on a free port, writing into `folder`.
-fn start_nfcapd(folder: &Path) -> (Background, u16) {
+pub(crate) fn start_nfcapd(folder: &Path) -> (Background, u16) {
     let port = free_port();
     std::fs::create_dir_all(folder).unwrap();
     let nfcapd = Background::start(Command::new(NFCAPD).args([
@@ -49,7 +49,7 @@ fn is_bound(port: u16) -> bool {
 
 /// Waits until the socket on this port has been read empty. nfcapd works on what it has read
 /// before it looks at a signal.
-fn wait_until_read(port: u16) {
+pub(crate) fn wait_until_read(port: u16) {
     wait_until("the datagrams are read", || {
         let table = std::fs::read_to_string("/proc/net/udp").unwrap();
         let line = table.lines().find(|line| line.contains(&format!(":{port:04X} "))).unwrap();
@@ -199,7 +199,7 @@ pub(crate) fn tshark_of(datagrams: &[Vec<u8>], folder: &Path) -> String {
     ended.stdout
 }
 
-fn received(listener: &std::net::UdpSocket) -> Vec<Vec<u8>> {
+pub(crate) fn received(listener: &std::net::UdpSocket) -> Vec<Vec<u8>> {
     let mut datagrams = Vec::new();
     let mut buffer = vec![0; 65_536];
     let mut quiet = 0;
@@ -216,7 +216,7 @@ fn received(listener: &std::net::UdpSocket) -> Vec<Vec<u8>> {
 }
 
 /// Writes datagrams as a pcap of raw IPv4 packets to UDP port 2055.
-fn write_capture(path: &Path, datagrams: &[Vec<u8>]) {
+pub(crate) fn write_capture(path: &Path, datagrams: &[Vec<u8>]) {
     let mut file = Vec::new();
     for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 262_144, 228] {
         file.extend_from_slice(&word.to_le_bytes());

@@ -8,9 +8,15 @@ const EXAMPLES: &str = "\
 Examples:
   flowd decode exports.pcap -o json
   flowd decode exports.pcap | head
+  flowd decode exports.pcap --explain
 
-Every UDP datagram of the capture whose payload begins with a version word of NetFlow is decoded,
-whatever its port, in the order of the capture.";
+Every UDP datagram of the capture whose payload begins with a version word of NetFlow, IPFIX or
+sFlow is decoded, whatever its port, in the order of the capture; datagrams in fragments are put
+together. IPFIX messages are found in TCP connections too, also in those that had begun before.
+
+With --explain each message comes before its records, with its sets and what was counted while it
+was decoded, and with each template that is new or changed: recordType is message, template or
+optionsTemplate.";
 
 /// Print every record in the export datagrams of a capture.
 #[derive(Debug, Args)]
@@ -22,4 +28,7 @@ pub(in crate::cli) struct Decode {
     /// How to print.
     #[arg(short, long, value_enum, default_value_t)]
     pub(in crate::cli) output: Output,
+    /// Tell of messages, sets and templates too.
+    #[arg(long)]
+    pub(in crate::cli) explain: bool,
 }

@@ -5,6 +5,7 @@ pub(super) mod decode;
 pub(super) mod export;
 pub(super) mod query;
 pub(super) mod replay;
+pub(super) mod resend;
 pub(super) mod store;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -39,6 +40,8 @@ pub(super) enum Command {
     Collect(collect::Collect),
     /// Print every record in the export datagrams of a capture.
     Decode(decode::Decode),
+    /// Send the export datagrams of a capture again, as they are and in their time.
+    Resend(resend::Resend),
     /// Find records in a store.
     Query(query::Query),
     /// Show who leads: group by keys, order by a counter.

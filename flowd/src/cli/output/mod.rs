@@ -11,6 +11,7 @@
 mod coverage;
 mod csv;
 mod escape;
+mod explain;
 mod json;
 mod list;
 mod record;
@@ -19,6 +20,7 @@ mod table;
 mod tests;
 
 pub use coverage::{coverage_json, coverage_text};
+pub use explain::explain_text;
 pub use record::RecordRows;
 
 use crate::model::Value;
@@ -110,6 +112,16 @@ impl<W: Write> Printer<W> {
             Format::Csv => Kind::Csv(csv::Csv::new(columns)),
         };
         Self { kind, writer }
+    }
+
+    /// Writes a line of text that is no row, in its place between the rows. It must hold no
+    /// control characters. CSV has no place for it.
+    pub fn line(&mut self, line: String) -> io::Result<()> {
+        match &mut self.kind {
+            Kind::Table(table) => table.words(line, &mut self.writer),
+            Kind::Json => writeln!(self.writer, "{line}"),
+            Kind::Csv(_) => Ok(()),
+        }
     }
 
     /// Writes what is still held, and the header if no row came; flushes.

@@ -89,6 +89,15 @@ impl Table {
         writer: &mut impl Write,
     ) -> io::Result<()> {
         let line = self.line(row);
+        self.put(line, writer)
+    }
+
+    /// A line that is no row.
+    pub(super) fn words(&mut self, words: String, writer: &mut impl Write) -> io::Result<()> {
+        self.put(Line::Words(words), writer)
+    }
+
+    fn put(&mut self, line: Line, writer: &mut impl Write) -> io::Result<()> {
         let Some(held) = &mut self.held else {
             return self.write_line(&line, writer);
         };

@@ -2,18 +2,30 @@
 
 use super::RecordPrinter;
 use crate::app;
+use crate::app::decode::{Decoded, Found};
+use crate::cli::args::Output;
 use crate::cli::args::decode::Decode;
 use crate::cli::exit::{Outcome, say};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 /// `flowd decode`.
 pub(in crate::cli) fn decode(arguments: &Decode) -> Result<Outcome> {
+    if arguments.explain && arguments.output == Output::Csv {
+        bail!("--explain: messages and templates are no rows of CSV; write -o table or -o json");
+    }
     let mut printer = RecordPrinter::new(arguments.output);
-    let decoded = app::decode::run(&arguments.file, &mut |record, origin| {
-        printer.print(record, Some(origin))
+    let decoded = app::decode::run(&arguments.file, arguments.explain, &mut |found| match found {
+        Found::Record(record, origin) => printer.print(record, Some(origin)),
+        Found::Explained(explained) => printer.explain(explained),
     });
     printer.finish().context("print records")?;
-    let statistics = decoded?;
+    tell(arguments, &decoded?);
+    Ok(Outcome::Done)
+}
+
+/// Says what was not decoded, and why.
+fn tell(arguments: &Decode, decoded: &Decoded) {
+    let Decoded { statistics, cut, not_whole } = decoded;
     if statistics.datagrams == 0 {
         say(format_args!("no export datagrams in {}", arguments.file.display()));
     }
@@ -25,8 +37,13 @@ pub(in crate::cli) fn decode(arguments: &Decode) -> Result<Outcome> {
     if statistics.sets_held > 0 {
         undecoded.push(format!("{} data sets without their template", statistics.sets_held));
     }
+    undecoded.extend(not_whole.iter().map(|(what, count)| format!("{count} {what}")));
     if !undecoded.is_empty() {
         say(format_args!("not decoded: {}", undecoded.join(", ")));
     }
-    Ok(Outcome::Done)
+    if *cut > 0 {
+        say(format_args!(
+            "{cut} datagrams were cut by the capture; capture whole packets (tcpdump -s 0)"
+        ));
+    }
 }

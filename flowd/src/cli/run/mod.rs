@@ -5,6 +5,7 @@ mod decode;
 mod export;
 mod query;
 mod replay;
+mod resend;
 mod store;
 
 pub(super) use collect::collect;
@@ -12,10 +13,12 @@ pub(super) use decode::decode;
 pub(super) use export::export;
 pub(super) use query::{query, top};
 pub(super) use replay::replay;
+pub(super) use resend::resend;
 pub(super) use store::info;
 
 use super::args::Output;
-use super::output::{Columns, Format, Printer, RecordRows, Style};
+use super::output::{Columns, Format, Printer, RecordRows, Style, explain_text};
+use crate::app::decode::Explained;
 use crate::model::{FlowRecord, Origin};
 use crate::query::Sink;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock};
@@ -37,17 +40,27 @@ fn printer(output: Output, columns: &Columns) -> Printer<Stdout> {
 
 /// Prints records as they come from metering or decoding.
 struct RecordPrinter {
+    output: Output,
     rows: RecordRows,
     printer: Printer<Stdout>,
 }
 
 impl RecordPrinter {
     fn new(output: Output) -> Self {
-        Self { rows: RecordRows::default(), printer: printer(output, &Columns::Records) }
+        let printer = printer(output, &Columns::Records);
+        Self { output, rows: RecordRows::default(), printer }
     }
 
     fn print(&mut self, record: &FlowRecord, origin: Option<&Origin>) -> io::Result<()> {
         self.rows.with_row(record, origin, |row| self.printer.row(row))
+    }
+
+    fn explain(&mut self, explained: &Explained) -> io::Result<()> {
+        let lines = match self.output {
+            Output::Json => vec![serde_json::to_string(explained)?],
+            Output::Table | Output::Csv => explain_text(explained),
+        };
+        lines.into_iter().try_for_each(|line| self.printer.line(line))
     }
 
     fn finish(self) -> io::Result<()> {
