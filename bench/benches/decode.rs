@@ -3,7 +3,7 @@
 use bench::traffic;
 use bench::v9::{self, Header, RECORDS_MAX};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use flowd::collect::{Books, Decoder, DecoderConfig, TemplateStore};
+use flowd::collect::{Books, Decoder, DecoderConfig, PendingStore, TemplateStore};
 use flowd::model::FlowBatch;
 use flowd::model::time::UnixMillis;
 use std::net::SocketAddr;
@@ -31,7 +31,8 @@ fn decode(c: &mut Criterion) {
     let peer: SocketAddr = "127.0.0.1:2055".parse().expect("an address");
     let config = DecoderConfig::default();
     let templates = Arc::new(TemplateStore::new(&config));
-    let mut decoder = Decoder::new(&config, templates, Arc::new(Books::default()));
+    let pending = Arc::new(PendingStore::in_memory(config.pending));
+    let mut decoder = Decoder::new(&config, templates, pending, Arc::new(Books::default()));
     let mut batch = FlowBatch::new();
     let mut group = c.benchmark_group("decode");
     group.throughput(Throughput::Elements(u64::from(DATAGRAMS) * RECORDS_MAX as u64));

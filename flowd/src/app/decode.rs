@@ -1,6 +1,6 @@
 //! `flowd decode`: a capture of export datagrams -> every record in them, in wire order.
 
-use crate::collect::{Books, Decoder, DecoderConfig, Statistics, TemplateStore};
+use crate::collect::{Books, Decoder, DecoderConfig, PendingStore, Statistics, TemplateStore};
 use crate::model::{FlowBatch, FlowRecord, Origin, time::UnixMillis};
 use crate::probe::{CaptureFile, CapturedPacket};
 use anyhow::{Context, Result};
@@ -29,7 +29,8 @@ pub fn run(file: &Path, each: EachRecord<'_>) -> Result<Statistics> {
     let config = DecoderConfig { with_collection_time: false, ..DecoderConfig::default() };
     let books = Arc::new(Books::default());
     let templates = Arc::new(TemplateStore::new(&config));
-    let mut decoder = Decoder::new(&config, templates, Arc::clone(&books));
+    let pending = Arc::new(PendingStore::in_memory(config.pending));
+    let mut decoder = Decoder::new(&config, templates, pending, Arc::clone(&books));
     let mut batch = FlowBatch::new();
     let mut outcome = Ok(());
     let named = || file.display().to_string();

@@ -21,6 +21,10 @@ pub enum CollectDrop {
     OverLimit,
     /// The socket cut it short.
     Truncated,
+    /// A template beyond the share of its exporter.
+    OverShare,
+    /// A template of an exporter that changes its templates all the time.
+    ChangedTooOften,
 }
 
 impl Reason for CollectDrop {
@@ -30,6 +34,8 @@ impl Reason for CollectDrop {
         Self::TemplateMissing,
         Self::OverLimit,
         Self::Truncated,
+        Self::OverShare,
+        Self::ChangedTooOften,
     ];
 
     fn index(self) -> usize {
@@ -39,6 +45,8 @@ impl Reason for CollectDrop {
             Self::TemplateMissing => 2,
             Self::OverLimit => 3,
             Self::Truncated => 4,
+            Self::OverShare => 5,
+            Self::ChangedTooOften => 6,
         }
     }
 
@@ -49,6 +57,8 @@ impl Reason for CollectDrop {
             Self::TemplateMissing => "templateMissing",
             Self::OverLimit => "overLimit",
             Self::Truncated => "truncated",
+            Self::OverShare => "overShare",
+            Self::ChangedTooOften => "changedTooOften",
         }
     }
 }
@@ -65,10 +75,16 @@ pub struct Books {
     pub(super) sets: Counter,
     pub(super) sets_decoded: Counter,
     pub(super) set_drops: Drops<CollectDrop>,
+    /// Sets that an earlier collector held.
+    sets_restored: Counter,
+    pub(super) sets_waited: Counter,
+    pub(super) sets_late: Counter,
     pub(super) templates: Counter,
     pub(super) template_drops: Drops<CollectDrop>,
     pub(super) withdrawals: Counter,
     pub(super) withdrawals_ignored: Counter,
+    pub(super) redefinitions: Counter,
+    pub(super) redefinitions_not_withdrawn: Counter,
     exporters: Mutex<Exporters>,
 }
 
@@ -78,6 +94,11 @@ impl Books {
         // A thread that panicked left only sums behind: they are as good as ever.
         let mut exporters = self.exporters.lock().unwrap_or_else(PoisonError::into_inner);
         exporters.get_or_make(origin)
+    }
+
+    /// Takes over so many data sets that an earlier collector held.
+    pub fn restored_sets(&self, count: u64) {
+        self.sets_restored.add(count);
     }
 
     /// A datagram came in.
@@ -97,6 +118,8 @@ impl Books {
         let (sets, sets_decoded) = (self.sets.value(), self.sets_decoded.value());
         let set_drops = by_name(&self.set_drops);
         let sets_dropped: u64 = set_drops.values().sum();
+        let sets_restored = self.sets_restored.value();
+        let sets_ended = sets_decoded.saturating_add(sets_dropped);
         Statistics {
             datagrams: self.datagrams.value(),
             octets: self.octets.value(),
@@ -106,12 +129,17 @@ impl Books {
             records: self.records.value(),
             sets,
             sets_decoded,
-            sets_held: sets.saturating_sub(sets_decoded).saturating_sub(sets_dropped),
+            sets_held: sets.saturating_add(sets_restored).saturating_sub(sets_ended),
             set_drops,
+            sets_restored,
+            sets_waited: self.sets_waited.value(),
+            sets_late: self.sets_late.value(),
             templates: self.templates.value(),
             template_drops: by_name(&self.template_drops),
             withdrawals: self.withdrawals.value(),
             withdrawals_ignored: self.withdrawals_ignored.value(),
+            redefinitions: self.redefinitions.value(),
+            redefinitions_not_withdrawn: self.redefinitions_not_withdrawn.value(),
             exporters_over_limit,
             exporters,
             other_exporters,
@@ -153,6 +181,12 @@ pub struct Statistics {
     pub sets_held: u64,
     /// Data sets that were dropped, by reason.
     pub set_drops: BTreeMap<String, u64>,
+    /// Data sets that an earlier collector of the store held, and this one took over.
+    pub sets_restored: u64,
+    /// Data sets that came before their template, whatever became of them.
+    pub sets_waited: u64,
+    /// Of these, such as were decoded when it had come.
+    pub sets_late: u64,
     /// Template records accepted, repeats included.
     pub templates: u64,
     /// Template records that were refused, by reason.
@@ -161,6 +195,10 @@ pub struct Statistics {
     pub withdrawals: u64,
     /// Withdrawals in datagrams, where they mean nothing.
     pub withdrawals_ignored: u64,
+    /// Templates that took the place of another of their exporter, domain, port and number.
+    pub redefinitions: u64,
+    /// Of these, such as came over connections without a withdrawal.
+    pub redefinitions_not_withdrawn: u64,
     /// Times that an exporter lost its row below to a new one, because there are too many.
     pub exporters_over_limit: u64,
     /// Each exporter and domain.
@@ -199,6 +237,9 @@ pub struct ExporterStatistics {
     pub messages_repeated: u64,
     /// Times that it began its sequence anew.
     pub restarts: u64,
+    /// Data sets of it that came before their template and were decoded when it had come.
+    #[serde(default)]
+    pub sets_late: u64,
     /// Data sets of it that were dropped, by reason.
     pub set_drops: BTreeMap<String, u64>,
 }

@@ -103,7 +103,8 @@ fn decode(path: &Path) -> (Vec<FlowRecord>, Statistics) {
     let config = DecoderConfig { with_collection_time: false, ..DecoderConfig::default() };
     let books = Arc::new(Books::default());
     let store = Arc::new(TemplateStore::new(&config));
-    let mut decoder = Decoder::new(&config, store, Arc::clone(&books));
+    let pending = Arc::new(PendingStore::in_memory(config.pending));
+    let mut decoder = Decoder::new(&config, store, pending, Arc::clone(&books));
     let mut batch = FlowBatch::new();
     let mut records = Vec::new();
     let mut take = |batch: &FlowBatch| {

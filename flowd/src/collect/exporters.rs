@@ -25,6 +25,7 @@ pub(super) struct ExporterBooks {
     pub(super) messages_late: Counter,
     pub(super) messages_repeated: Counter,
     pub(super) restarts: Counter,
+    pub(super) sets_late: Counter,
     pub(super) set_drops: Drops<CollectDrop>,
     /// How many datagrams had come from all exporters when this one was heard last.
     heard: Counter,
@@ -171,6 +172,7 @@ impl ExporterStatistics {
             messages_late: books.messages_late.value(),
             messages_repeated: books.messages_repeated.value(),
             restarts: books.restarts.value(),
+            sets_late: books.sets_late.value(),
             set_drops: by_name(&books.set_drops),
         }
     }

@@ -42,6 +42,7 @@ mod plan;
 #[cfg(test)]
 mod property_tests;
 mod rows;
+mod saved;
 mod sequence;
 mod session;
 mod socket;
@@ -54,5 +55,5 @@ pub use books::{Books, CollectDrop, ExporterStatistics, Statistics};
 pub use decode::{Decoder, DecoderConfig};
 pub use listen::{ListenConfig, ListenError, Worker, listen};
 pub use peer::{Peer, Transport};
-pub use pending::PendingLimits;
+pub use pending::{PendingLimits, PendingStore};
 pub use template_cache::{TemplateLimits, TemplateStore};
