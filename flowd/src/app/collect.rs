@@ -1,11 +1,10 @@
 //! `flowd collect`: datagrams -> ring -> archive, a thread a worker, until told to stop.
 
+use super::collect_memory::Memory;
 use super::statistics::{REQUEST, StoreStatistics};
 use super::{clock, control, shutdown, statistics};
 use crate::archive::{ArchiveConfig, Archiver, OpenStore, open_store};
-use crate::collect::{
-    Books, DecoderConfig, ListenConfig, Statistics, TemplateStore, Worker, listen,
-};
+use crate::collect::{Books, ListenConfig, Statistics, Worker, listen};
 use crate::model::FlowBatch;
 use crate::model::time::UnixMillis;
 use crate::ring::{Recovery, Ring, ShardWriter};
@@ -19,6 +18,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tracing::{error, warn};
 
+pub use super::collect_memory::Restored;
 pub use crate::ring::{RingConfig, WhenFull};
 
 /// How often the counters are written to disk: what a kill can take of them.
@@ -52,6 +52,8 @@ pub struct Ready {
     pub worker_count: usize,
     /// What an earlier run had left in the ring.
     pub recovery: Recovery,
+    /// What an earlier run knew of its exporters.
+    pub restored: Restored,
 }
 
 /// What a collector says at its end, of this run.
@@ -74,9 +76,12 @@ pub struct Report {
 pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
     let stop = shutdown::on_signal()?;
     let books = Arc::new(Books::default());
-    let workers = open_sockets(plan, &books)?;
+    let memory = Memory::new(&plan.store, &books);
+    let workers = open_sockets(plan, &memory)?;
     let OpenStore { ring, archiver, recovery } =
         open_store(&plan.store, plan.ring, ArchiveConfig::for_ring(&plan.ring))?;
+    // The store is locked now: nobody else writes its files.
+    let restored = memory.restore()?;
     let mut earlier = StoreStatistics::read(&plan.store);
     earlier.begin(clock::now());
     // Raised once the workers have sealed their last blocks.
@@ -94,10 +99,10 @@ pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
         move || StoreStatistics::now(&earlier, clock::now(), &books, &ring)
     };
     serve_statistics(plan, statistics.clone())?;
-    ready(&Ready { addresses, worker_count, recovery });
+    ready(&Ready { addresses, worker_count, recovery, restored });
 
     let are_well = || !archiver.is_finished() && !threads.iter().any(JoinHandle::is_finished);
-    watch(plan, &stop, &are_well, &statistics);
+    watch(plan, &stop, &are_well, &statistics, &memory);
     let mut ended: Vec<Result<()>> = threads.into_iter().map(join).collect();
     let heard_until = clock::now();
     sealed.raise();
@@ -105,6 +110,7 @@ pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
     control::remove(&statistics::socket(&plan.store));
     let last = StoreStatistics { at: heard_until.0, ..statistics() };
     ended.push(last.write(&plan.store));
+    ended.push(memory.save_all());
     ended.into_iter().collect::<Result<()>>()?;
     Ok(Report {
         collected: books.statistics(),
@@ -114,9 +120,8 @@ pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
     })
 }
 
-fn open_sockets(plan: &Plan, books: &Arc<Books>) -> Result<Vec<Worker>> {
-    let decoder = DecoderConfig::default();
-    let templates = Arc::new(TemplateStore::new(&decoder));
+fn open_sockets(plan: &Plan, memory: &Memory) -> Result<Vec<Worker>> {
+    let Memory { store: _, templates, pending, books } = memory;
     let mut workers = Vec::new();
     for &address in &plan.listen {
         let config = ListenConfig {
@@ -124,7 +129,7 @@ fn open_sockets(plan: &Plan, books: &Arc<Books>) -> Result<Vec<Worker>> {
             receive_buffer_size: plan.receive_buffer_size,
             ..ListenConfig::new(address, clock::now)
         };
-        workers.append(&mut listen(&config, &templates, books)?);
+        workers.append(&mut listen(&config, templates, pending, books)?);
     }
     Ok(workers)
 }
@@ -213,6 +218,7 @@ fn watch(
     stop: &Flag,
     are_well: &dyn Fn() -> bool,
     statistics: &dyn Fn() -> StoreStatistics,
+    memory: &Memory,
 ) {
     let mut throttle = Throttle::new(Duration::from_secs(60));
     let mut written = Instant::now();
@@ -223,10 +229,15 @@ fn watch(
         }
         if written.elapsed() >= STATISTICS_INTERVAL {
             written = Instant::now();
-            if let Err(error) = statistics().write(&plan.store)
+            // In this order: after a kill, what was counted as held is held.
+            let outcome = memory.save().and_then(|()| statistics().write(&plan.store));
+            if let Err(error) = outcome
                 && throttle.pass(written).is_some()
             {
-                error!(error = format!("{error:#}"), "the statistics cannot be written");
+                error!(
+                    error = format!("{error:#}"),
+                    "what the next start should know cannot be written"
+                );
             }
         }
     }

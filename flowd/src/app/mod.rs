@@ -3,6 +3,7 @@
 
 mod clock;
 pub mod collect;
+mod collect_memory;
 mod control;
 pub mod decode;
 pub mod export;

@@ -1,11 +1,14 @@
 //! What was received, decoded and dropped: written by the workers, read by any thread.
 
 use super::exporters::{ExporterBooks, Exporters};
+use super::standing::Standings;
 use crate::model::Origin;
 use crate::telemetry::{Counter, Drops, Reason};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Why a datagram, or a data set of it, was not decoded.
@@ -85,6 +88,7 @@ pub struct Books {
     pub(super) withdrawals_ignored: Counter,
     pub(super) redefinitions: Counter,
     pub(super) redefinitions_not_withdrawn: Counter,
+    pub(super) standings: Standings,
     exporters: Mutex<Exporters>,
 }
 
@@ -99,6 +103,20 @@ impl Books {
     /// Takes over so many data sets that an earlier collector held.
     pub fn restored_sets(&self, count: u64) {
         self.sets_restored.add(count);
+    }
+
+    /// Takes over where the exporters' sequences stood when an earlier collector of this
+    /// directory ended, of so many sessions: what was sent since is missing.
+    pub fn restore_sequences(&self, dir: &Path) -> usize {
+        self.standings.restore(dir)
+    }
+
+    /// Saves where the exporters' sequences stand, if they have moved.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save_sequences(&self, dir: &Path) -> io::Result<()> {
+        self.standings.save(dir)
     }
 
     /// A datagram came in.

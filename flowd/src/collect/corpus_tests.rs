@@ -58,13 +58,13 @@ const KEY: &[&str] = &["src", "dst", "sport", "dport", "proto", "bytes", "packet
 /// data decodes; the answers list none.
 const HELD: &[(&str, usize)] = &[("bk_v9_mixed", 8), ("ak_v9_data_before_template", 4)];
 
-fn corpus() -> Option<PathBuf> {
+pub(super) fn corpus() -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus");
     path.is_dir().then_some(path)
 }
 
 /// The UDP payloads of a capture with their senders.
-fn datagrams(path: &Path) -> Vec<(SocketAddr, Vec<u8>)> {
+pub(super) fn datagrams(path: &Path) -> Vec<(SocketAddr, Vec<u8>)> {
     let mut capture = pcap::Capture::from_file(path).unwrap();
     let mut datagrams = Vec::new();
     while let Ok(packet) = capture.next_packet() {

@@ -147,6 +147,7 @@ impl Decoder {
     ) {
         self.core.retry(now, &mut Output { batch, full });
         self.core.expire(now);
+        self.sessions.note_standings(&self.core.books.standings);
     }
 
     fn decode_v9(
@@ -246,7 +247,7 @@ fn session<'a>(
     let session = sessions.get_or_make(key, received, || {
         let origin = Origin { address: key.address, domain: key.domain, protocol: key.protocol };
         let exporter = books.exporter(&origin);
-        (Arc::new(origin), exporter)
+        (Arc::new(origin), exporter, books.standings.resume(&key, received))
     });
     if session.books.has_given_way() {
         session.books = books.exporter(&session.origin);

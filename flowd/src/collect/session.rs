@@ -3,6 +3,7 @@
 use super::exporters::ExporterBooks;
 use super::peer::Peer;
 use super::sequence::{Arrival, Sequence};
+use super::standing::{Standing, Standings};
 use super::template_cache::DomainTemplates;
 use crate::model::time::{SysUptime, UnixMillis};
 use crate::model::{ObservationDomainId, Origin, Protocol};
@@ -40,6 +41,10 @@ pub(super) struct Session {
     pub(super) booted: Option<UnixMillis>,
     sequence: Sequence,
     last_used: UnixMillis,
+    /// Was it heard of more than once?
+    is_established: bool,
+    /// Was it heard of since its standing was noted?
+    is_active: bool,
 }
 
 impl Session {
@@ -72,44 +77,76 @@ impl Session {
 #[derive(Debug)]
 pub(super) struct Sessions {
     map: HashMap<SessionKey, Session>,
+    /// Those that were heard of since their standing was noted.
+    active: Vec<SessionKey>,
     count_max: usize,
 }
 
 impl Sessions {
     pub(super) fn new(count_max: usize) -> Self {
-        Self { map: HashMap::new(), count_max: count_max.max(1) }
+        Self { map: HashMap::new(), active: Vec::new(), count_max: count_max.max(1) }
     }
 
-    /// The session of this key; `make` gives a new one its origin and counters.
+    /// The session of this key; `make` gives a new one its origin, counters and sequence.
     pub(super) fn get_or_make(
         &mut self,
         key: SessionKey,
         now: UnixMillis,
-        make: impl FnOnce() -> (Arc<Origin>, Arc<ExporterBooks>),
+        make: impl FnOnce() -> (Arc<Origin>, Arc<ExporterBooks>, Sequence),
     ) -> &mut Session {
         if self.map.len() >= self.count_max && !self.map.contains_key(&key) {
             self.forget_some();
         }
+        let mut is_new = false;
         let session = self.map.entry(key).or_insert_with(|| {
-            let (origin, books) = make();
+            is_new = true;
+            let (origin, books, sequence) = make();
             Session {
                 origin,
                 port: key.port,
                 books,
                 templates: None,
                 booted: None,
-                sequence: Sequence::default(),
+                sequence,
                 last_used: now,
+                is_established: false,
+                is_active: false,
             }
         });
         session.last_used = now;
+        session.is_established |= !is_new;
+        if !session.is_active {
+            session.is_active = true;
+            self.active.push(key);
+        }
         session
+    }
+
+    /// Notes where the sequences stand of the sessions that were heard of since the last time,
+    /// and that others stand nowhere any more.
+    pub(super) fn note_standings(&mut self, standings: &Standings) {
+        let map = &mut self.map;
+        standings.note(self.active.drain(..).map(|key| {
+            let standing: Option<Standing> = map.get_mut(&key).and_then(|session| {
+                session.is_active = false;
+                session.sequence.standing(session.last_used, session.is_established)
+            });
+            (key, standing)
+        }));
     }
 
     /// Forgets the sessions of a connection that has ended.
     pub(super) fn forget_peer(&mut self, peer: Peer) {
         let (address, port) = (peer.ip(), peer.address.port());
-        self.map.retain(|key, _| key.address != address || key.port != port);
+        let active = &mut self.active;
+        self.map.retain(|key, _| {
+            let stays = key.address != address || key.port != port;
+            if !stays {
+                // Its standing is of no more use.
+                active.push(*key);
+            }
+            stays
+        });
     }
 
     /// Forgets the eighth that was not heard of for longest. What is lost with a session is only
@@ -145,7 +182,7 @@ mod tests {
                 let origin =
                     Origin { address: key.address, domain: key.domain, protocol: key.protocol };
                 let exporter = books.exporter(&origin);
-                (Arc::new(origin), exporter)
+                (Arc::new(origin), exporter, Sequence::default())
             });
             assert!(sessions.map.len() <= 16);
         }

@@ -26,6 +26,7 @@ mod live_traffic;
 mod namespace;
 mod netflow_v9;
 mod pcap_flows;
+mod restart;
 mod support;
 mod system;
 mod veth;
