@@ -89,7 +89,7 @@ pub(super) fn read_entry(reader: &mut Reader<'_>) -> Option<Entry> {
     match payload.u8().ok()? {
         HELD => read_held(&mut payload),
         GONE => {
-            let mut numbers = Vec::with_capacity(payload.left() / size_of::<u64>());
+            let mut numbers = Vec::new();
             while !payload.is_empty() {
                 numbers.push(payload.u64().ok()?);
             }
