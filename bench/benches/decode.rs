@@ -4,7 +4,7 @@ use bench::traffic::{self, Flow};
 use bench::v9::Header;
 use bench::{ipfix, v5, v9};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use flowd::collect::{Books, Decoder, DecoderConfig, TemplateStore};
+use flowd::collect::{Books, Decoder, DecoderConfig, PendingStore, TemplateStore};
 use flowd::model::FlowBatch;
 use flowd::model::time::UnixMillis;
 use std::net::SocketAddr;
@@ -40,7 +40,8 @@ fn bench(c: &mut Criterion, name: &str, records: usize, datagrams: &[Vec<u8>]) {
     let peer: SocketAddr = "127.0.0.1:2055".parse().expect("an address");
     let config = DecoderConfig::default();
     let templates = Arc::new(TemplateStore::new(&config));
-    let mut decoder = Decoder::new(&config, templates, Arc::new(Books::default()));
+    let pending = Arc::new(PendingStore::in_memory(config.pending));
+    let mut decoder = Decoder::new(&config, templates, pending, Arc::new(Books::default()));
     let mut batch = FlowBatch::new();
     let mut group = c.benchmark_group("decode");
     group.throughput(Throughput::Elements(u64::from(DATAGRAMS) * records as u64));

@@ -64,7 +64,7 @@ type Elements = Vec<((u32, u16), Vec<u8>)>;
 fn ours(datagrams: &[(SocketAddr, Vec<u8>)]) -> Vec<FlowRecord> {
     let config = DecoderConfig::default();
     let templates = Arc::new(TemplateStore::new(&config));
-    let mut decoder = Decoder::new(&config, templates, Arc::new(Books::default()));
+    let mut decoder = Decoder::new(&config, templates, Arc::default(), Arc::new(Books::default()));
     let mut batch = FlowBatch::new();
     let mut records = Vec::new();
     for (peer, datagram) in datagrams {

@@ -35,7 +35,7 @@ impl Reading {
         let config = DecoderConfig::default();
         let books = Arc::new(Books::default());
         let templates = Arc::new(TemplateStore::new(&config));
-        let decoder = Decoder::new(&config, templates, Arc::clone(&books));
+        let decoder = Decoder::new(&config, templates, Arc::default(), Arc::clone(&books));
         Self { decoder, books, batch: FlowBatch::new(), records: 0, now: NOW }
     }
 

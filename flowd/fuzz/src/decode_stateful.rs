@@ -55,7 +55,7 @@ impl State {
         let books = Arc::new(Books::default());
         let templates = Arc::new(TemplateStore::new(&config));
         Self {
-            decoder: Decoder::new(&config, templates, Arc::clone(&books)),
+            decoder: Decoder::new(&config, templates, Arc::default(), Arc::clone(&books)),
             books,
             batch: FlowBatch::new(),
             records: 0,

@@ -51,7 +51,7 @@ impl Reading {
     fn new() -> Self {
         let config = DecoderConfig::default();
         let templates = Arc::new(TemplateStore::new(&config));
-        let decoder = Decoder::new(&config, templates, Arc::new(Books::default()));
+        let decoder = Decoder::new(&config, templates, Arc::default(), Arc::new(Books::default()));
         Self { decoder, records: Vec::new() }
     }
 

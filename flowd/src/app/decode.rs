@@ -3,7 +3,9 @@
 use super::datagrams::{Carried, Datagrams};
 use super::explain::Explainer;
 pub use super::explain::{Explained, FieldSeen, MessageSeen, SetSeen, TemplateSeen};
-use crate::collect::{Books, Decoder, DecoderConfig, Peer, Statistics, TemplateStore, Transport};
+use crate::collect::{
+    Books, Decoder, DecoderConfig, Peer, PendingStore, Statistics, TemplateStore, Transport,
+};
 use crate::model::{FlowBatch, FlowRecord, Origin, time::UnixMillis};
 use crate::probe::CaptureFile;
 use anyhow::{Context, Result};
@@ -75,8 +77,9 @@ impl<'a> Work<'a> {
         let config = DecoderConfig { with_collection_time: false, ..DecoderConfig::default() };
         let books = Arc::new(Books::default());
         let templates = Arc::new(TemplateStore::new(&config));
+        let pending = Arc::new(PendingStore::in_memory(config.pending));
         Self {
-            decoder: Decoder::new(&config, templates, Arc::clone(&books)),
+            decoder: Decoder::new(&config, templates, pending, Arc::clone(&books)),
             books,
             batch: FlowBatch::new(),
             received: UnixMillis::default(),

@@ -3,6 +3,7 @@
 
 mod clock;
 pub mod collect;
+mod collect_memory;
 mod control;
 mod datagrams;
 pub mod decode;

@@ -2,11 +2,14 @@
 
 use super::exporters::{ExporterBooks, Exporters};
 use super::sflow::{SampleBooks, SampleStatistics};
+use super::standing::Standings;
 use crate::model::Origin;
 use crate::telemetry::{Counter, Drops, Reason};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Why a datagram, or a data set of it, was not decoded.
@@ -26,6 +29,10 @@ pub enum CollectDrop {
     NotAllowed,
     /// Its exporter sent more than its share.
     RateLimited,
+    /// A template beyond the share of its exporter.
+    OverShare,
+    /// A template of an exporter that changes its templates all the time.
+    ChangedTooOften,
 }
 
 impl Reason for CollectDrop {
@@ -37,6 +44,8 @@ impl Reason for CollectDrop {
         Self::Truncated,
         Self::NotAllowed,
         Self::RateLimited,
+        Self::OverShare,
+        Self::ChangedTooOften,
     ];
 
     fn index(self) -> usize {
@@ -48,6 +57,8 @@ impl Reason for CollectDrop {
             Self::Truncated => 4,
             Self::NotAllowed => 5,
             Self::RateLimited => 6,
+            Self::OverShare => 7,
+            Self::ChangedTooOften => 8,
         }
     }
 
@@ -60,6 +71,8 @@ impl Reason for CollectDrop {
             Self::Truncated => "truncated",
             Self::NotAllowed => "notAllowed",
             Self::RateLimited => "rateLimited",
+            Self::OverShare => "overShare",
+            Self::ChangedTooOften => "changedTooOften",
         }
     }
 }
@@ -143,6 +156,10 @@ pub struct Books {
     pub(super) sets: Counter,
     pub(super) sets_decoded: Counter,
     pub(super) set_drops: Drops<CollectDrop>,
+    /// Sets that an earlier collector held.
+    sets_restored: Counter,
+    pub(super) sets_waited: Counter,
+    pub(super) sets_late: Counter,
     pub(super) templates: Counter,
     pub(super) template_drops: Drops<CollectDrop>,
     pub(super) withdrawals: Counter,
@@ -150,6 +167,9 @@ pub struct Books {
     pub(super) samples: SampleBooks,
     pub(super) elements_learned: Counter,
     pub(super) elements_refused: Counter,
+    pub(super) redefinitions: Counter,
+    pub(super) redefinitions_not_withdrawn: Counter,
+    pub(super) standings: Standings,
     exporters: Mutex<Exporters>,
 }
 
@@ -159,6 +179,25 @@ impl Books {
         // A thread that panicked left only sums behind: they are as good as ever.
         let mut exporters = self.exporters.lock().unwrap_or_else(PoisonError::into_inner);
         exporters.get_or_make(origin)
+    }
+
+    /// Takes over so many data sets that an earlier collector held.
+    pub fn restored_sets(&self, count: u64) {
+        self.sets_restored.add(count);
+    }
+
+    /// Takes over where the exporters' sequences stood when an earlier collector of this
+    /// directory ended, of so many sessions: what was sent since is missing.
+    pub fn restore_sequences(&self, dir: &Path) -> usize {
+        self.standings.restore(dir)
+    }
+
+    /// Saves where the exporters' sequences stand, if they have moved.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save_sequences(&self, dir: &Path) -> io::Result<()> {
+        self.standings.save(dir)
     }
 
     /// A datagram came in.
@@ -182,6 +221,8 @@ impl Books {
         let connection_ends = by_name(&self.connection_ends);
         let connections = self.connections.value();
         let connections_ended: u64 = connection_ends.values().sum();
+        let sets_restored = self.sets_restored.value();
+        let sets_ended = sets_decoded.saturating_add(sets_dropped);
         Statistics {
             datagrams: self.datagrams.value(),
             octets: self.octets.value(),
@@ -194,8 +235,11 @@ impl Books {
             records: self.records.value(),
             sets,
             sets_decoded,
-            sets_held: sets.saturating_sub(sets_decoded).saturating_sub(sets_dropped),
+            sets_held: sets.saturating_add(sets_restored).saturating_sub(sets_ended),
             set_drops,
+            sets_restored,
+            sets_waited: self.sets_waited.value(),
+            sets_late: self.sets_late.value(),
             templates: self.templates.value(),
             template_drops: by_name(&self.template_drops),
             withdrawals: self.withdrawals.value(),
@@ -203,6 +247,8 @@ impl Books {
             samples: self.samples.statistics(),
             elements_learned: self.elements_learned.value(),
             elements_refused: self.elements_refused.value(),
+            redefinitions: self.redefinitions.value(),
+            redefinitions_not_withdrawn: self.redefinitions_not_withdrawn.value(),
             exporters_over_limit,
             exporters,
             other_exporters,
@@ -250,6 +296,12 @@ pub struct Statistics {
     pub sets_held: u64,
     /// Data sets that were dropped, by reason.
     pub set_drops: BTreeMap<String, u64>,
+    /// Data sets that an earlier collector of the store held, and this one took over.
+    pub sets_restored: u64,
+    /// Data sets that came before their template, whatever became of them.
+    pub sets_waited: u64,
+    /// Of these, such as were decoded when it had come.
+    pub sets_late: u64,
     /// Template records accepted, repeats included.
     pub templates: u64,
     /// Template records that were refused, by reason.
@@ -264,6 +316,10 @@ pub struct Statistics {
     pub elements_learned: u64,
     /// Descriptions of elements that contradict what is known, or are none.
     pub elements_refused: u64,
+    /// Templates that took the place of another of their exporter, domain, port and number.
+    pub redefinitions: u64,
+    /// Of these, such as came over connections without a withdrawal.
+    pub redefinitions_not_withdrawn: u64,
     /// Times that an exporter lost its row below to a new one, because there are too many.
     pub exporters_over_limit: u64,
     /// Each exporter and domain.
@@ -302,6 +358,9 @@ pub struct ExporterStatistics {
     pub messages_repeated: u64,
     /// Times that it began its sequence anew.
     pub restarts: u64,
+    /// Data sets of it that came before their template and were decoded when it had come.
+    #[serde(default)]
+    pub sets_late: u64,
     /// Data sets of it that were dropped, by reason.
     pub set_drops: BTreeMap<String, u64>,
     /// Its sFlow samples.

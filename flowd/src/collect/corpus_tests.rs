@@ -67,13 +67,13 @@ const READ_OTHERWISE: &[&str] = &["ls_v5_invalid01", "pm_400_00", "pm_500_00", "
 /// data decodes; the answers list none.
 const HELD: &[(&str, usize)] = &[("bk_v9_mixed", 8), ("ak_v9_data_before_template", 4)];
 
-fn corpus() -> Option<PathBuf> {
+pub(super) fn corpus() -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus");
     path.is_dir().then_some(path)
 }
 
 /// The UDP payloads of a capture with their senders.
-fn datagrams(path: &Path) -> Vec<(SocketAddr, Vec<u8>)> {
+pub(super) fn datagrams(path: &Path) -> Vec<(SocketAddr, Vec<u8>)> {
     let mut capture = pcap::Capture::from_file(path).unwrap();
     let mut datagrams = Vec::new();
     while let Ok(packet) = capture.next_packet() {
@@ -112,7 +112,8 @@ fn decode(path: &Path) -> (Vec<FlowRecord>, Statistics) {
     let config = DecoderConfig { with_collection_time: false, ..DecoderConfig::default() };
     let books = Arc::new(Books::default());
     let store = Arc::new(TemplateStore::new(&config));
-    let mut decoder = Decoder::new(&config, store, Arc::clone(&books));
+    let pending = Arc::new(PendingStore::in_memory(config.pending));
+    let mut decoder = Decoder::new(&config, store, pending, Arc::clone(&books));
     let mut batch = FlowBatch::new();
     let mut records = Vec::new();
     let mut take = |batch: &FlowBatch| {

@@ -6,7 +6,7 @@ use super::core::Core;
 use super::fixed::{FixedDecoder, decode_fixed_message};
 use super::message::decode_sets;
 use super::peer::{Peer, Transport};
-use super::pending::PendingLimits;
+use super::pending::{PendingLimits, PendingStore};
 use super::rows::{Output, RecordContext};
 use super::session::{Session, SessionKey, Sessions};
 use super::sflow::SflowDecoder;
@@ -70,14 +70,16 @@ impl TemplateStore {
 /// Decodes the messages of one worker.
 ///
 /// ```
-/// use flowd::collect::{Books, Decoder, DecoderConfig, TemplateStore};
+/// use flowd::collect::{Books, Decoder, DecoderConfig, PendingStore, TemplateStore};
 /// use flowd::model::{FlowBatch, time::UnixMillis};
 /// use std::net::SocketAddr;
 /// use std::sync::Arc;
 ///
 /// let config = DecoderConfig::default();
 /// let books = Arc::new(Books::default());
-/// let mut decoder = Decoder::new(&config, Arc::new(TemplateStore::new(&config)), books.clone());
+/// let templates = Arc::new(TemplateStore::new(&config));
+/// let pending = Arc::new(PendingStore::in_memory(config.pending));
+/// let mut decoder = Decoder::new(&config, templates, pending, books.clone());
 /// let mut batch = FlowBatch::new();
 /// let peer = "192.0.2.1:2055".parse::<SocketAddr>().unwrap().into();
 /// decoder.decode(b"no flow", peer, UnixMillis(0), &mut batch, &mut |_full| {});
@@ -97,13 +99,18 @@ pub struct Decoder {
 impl Decoder {
     /// A decoder that has seen nothing yet.
     #[must_use]
-    pub fn new(config: &DecoderConfig, store: Arc<TemplateStore>, books: Arc<Books>) -> Self {
+    pub fn new(
+        config: &DecoderConfig,
+        store: Arc<TemplateStore>,
+        pending: Arc<PendingStore>,
+        books: Arc<Books>,
+    ) -> Self {
         Self {
             sessions: Sessions::new(config.session_count_max, config.session_count_per_address_max),
             fixed: FixedDecoder::new(config.own_columns()),
             sflow: SflowDecoder::new(config.own_columns()),
             stream_count: 0,
-            core: Core::new(config, store, books),
+            core: Core::new(store, pending, books),
         }
     }
 
@@ -143,6 +150,7 @@ impl Decoder {
     /// A connection has ended: its session ends with it, and so do its templates.
     pub fn disconnect(&mut self, peer: Peer) {
         self.sessions.forget_peer(peer);
+        self.core.store.disconnect(peer);
     }
 
     /// Looks after what waits for its template: decodes what another worker has learned the
@@ -156,6 +164,7 @@ impl Decoder {
         self.core.retry(now, &mut Output { batch, full });
         self.core.expire(now);
         self.sessions.look(now);
+        self.sessions.note_standings(&self.core.books.standings);
     }
 
     fn decode_v9(
@@ -299,7 +308,7 @@ fn session<'a>(
     let session = sessions.get_or_make(key, received, || {
         let origin = Origin { address: key.address, domain: key.domain, protocol: key.protocol };
         let exporter = books.exporter(&origin);
-        (Arc::new(origin), exporter)
+        (Arc::new(origin), exporter, books.standings.resume(&key, received))
     });
     let session = session.ok_or(CollectDrop::OverLimit)?;
     if session.books.has_given_way() {

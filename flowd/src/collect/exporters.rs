@@ -30,6 +30,7 @@ pub(super) struct ExporterBooks {
     pub(super) messages_late: Counter,
     pub(super) messages_repeated: Counter,
     pub(super) restarts: Counter,
+    pub(super) sets_late: Counter,
     pub(super) set_drops: Drops<CollectDrop>,
     /// What it told of its sampling, by sampler.
     samplings: Mutex<BTreeMap<u64, SamplingStatistics>>,
@@ -198,6 +199,7 @@ impl ExporterStatistics {
             messages_late: books.messages_late.value(),
             messages_repeated: books.messages_repeated.value(),
             restarts: books.restarts.value(),
+            sets_late: books.sets_late.value(),
             set_drops: by_name(&books.set_drops),
             sampling: books.samplings(),
             samples: books.samples.statistics(),

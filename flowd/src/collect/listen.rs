@@ -9,6 +9,7 @@ use super::budget::Budgets;
 use super::complaints::Complaints;
 use super::connections::ConnectionLimits;
 use super::decode::{Decoder, DecoderConfig};
+use super::pending::PendingStore;
 use super::socket::{kernel_drops, open, set_receive_buffer, share_port};
 use super::template_cache::TemplateStore;
 use crate::model::FlowBatch;
@@ -72,6 +73,7 @@ impl ListenConfig {
 pub fn listen(
     config: &ListenConfig,
     store: &Arc<TemplateStore>,
+    pending: &Arc<PendingStore>,
     books: &Arc<Books>,
 ) -> Result<Vec<Worker>, ListenError> {
     let listen = ListenAddress { transport: Transport::Udp, address: config.address };
@@ -87,11 +89,12 @@ pub fn listen(
     for socket in sockets {
         socket.set_read_timeout(Some(WAIT)).map_err(fail)?;
         let size = set_receive_buffer(&socket, config.receive_buffer_size).map_err(fail)?;
+        let (store, pending) = (Arc::clone(store), Arc::clone(pending));
         workers.push(Worker {
             address,
             receive_buffer_size: size,
             arena: Arena::new(),
-            decoder: Decoder::new(&config.decoder, Arc::clone(store), Arc::clone(books)),
+            decoder: Decoder::new(&config.decoder, store, pending, Arc::clone(books)),
             batch: FlowBatch::new(),
             books: Arc::clone(books),
             access: Arc::clone(&config.access),
@@ -240,10 +243,14 @@ mod tests {
         UnixMillis(i64::try_from(since.as_millis()).unwrap())
     }
 
+    fn pending() -> Arc<PendingStore> {
+        Arc::new(PendingStore::in_memory(DecoderConfig::default().pending))
+    }
+
     fn workers(config: &ListenConfig) -> (Vec<Worker>, Arc<Books>) {
         let books = Arc::new(Books::default());
         let store = Arc::new(TemplateStore::new(&config.decoder));
-        (listen(config, &store, &books).unwrap(), books)
+        (listen(config, &store, &pending(), &books).unwrap(), books)
     }
 
     fn config(address: &str, worker_count: usize) -> ListenConfig {
@@ -299,7 +306,7 @@ mod tests {
         let taken = config(&first[0].address().to_string(), 2);
         let books = Arc::default();
         let store = Arc::new(TemplateStore::new(&taken.decoder));
-        let error = listen(&taken, &store, &books).unwrap_err();
+        let error = listen(&taken, &store, &pending(), &books).unwrap_err();
         assert!(matches!(error, ListenError::InUse(_)), "{error}");
         assert!(error.to_string().contains("ss -ulpn"), "{error}");
     }
@@ -308,7 +315,7 @@ mod tests {
     fn an_address_of_another_machine_is_refused() {
         let config = config("192.0.2.77:9995", 1);
         let store = Arc::new(TemplateStore::new(&config.decoder));
-        let error = listen(&config, &store, &Arc::default()).unwrap_err();
+        let error = listen(&config, &store, &pending(), &Arc::default()).unwrap_err();
         assert!(matches!(error, ListenError::NoSuchAddress(_)), "{error}");
     }
 

@@ -8,6 +8,7 @@ use super::complaints::Complaints;
 use super::connections::{Connection, ConnectionLimits, Connections};
 use super::decode::Decoder;
 use super::listen::{DRAIN_MILLIS_MAX, ListenConfig, WAIT};
+use super::pending::PendingStore;
 use super::socket::{open_stream, raise_open_files};
 use super::stream::StreamError;
 use super::template_cache::TemplateStore;
@@ -45,6 +46,7 @@ const LISTENER: Token = Token(usize::MAX);
 pub fn listen_tcp(
     config: &ListenConfig,
     store: &Arc<TemplateStore>,
+    pending: &Arc<PendingStore>,
     books: &Arc<Books>,
 ) -> Result<TcpWorker, ListenError> {
     let listen = ListenAddress { transport: Transport::Tcp, address: config.address };
@@ -62,7 +64,12 @@ pub fn listen_tcp(
         may_accept: true,
         connections: Connections::new(limits),
         scratch: vec![0; TURN_SIZE_MAX].into(),
-        decoder: Decoder::new(&config.decoder, Arc::clone(store), Arc::clone(books)),
+        decoder: Decoder::new(
+            &config.decoder,
+            Arc::clone(store),
+            Arc::clone(pending),
+            Arc::clone(books),
+        ),
         batch: FlowBatch::new(),
         books: Arc::clone(books),
         access: Arc::clone(&config.access),

@@ -8,7 +8,7 @@ use super::peer::Transport;
 use super::pending::{Held, PendingKey};
 use super::rows::{Output, RecordContext};
 use super::session::Session;
-use super::template_cache::{Announcement, Template};
+use super::template_cache::{Announcement, Learned, Source, Template};
 use crate::model::RecordType;
 use crate::wire::{DataSet, Dialect, Set, Sets, TemplateChange, TemplateId, WireError, Withdrawal};
 use std::sync::Arc;
@@ -101,7 +101,7 @@ impl MessageWork<'_> {
         }
         self.learn(output);
         self.core.books.withdrawals.add(1);
-        self.core.store.withdraw(&self.session.origin, self.session.port, withdrawal);
+        self.core.store.withdraw(&self.session.origin, self.source(), withdrawal);
     }
 
     /// Shares the templates noted so far, and decodes what waited for them.
@@ -111,8 +111,8 @@ impl MessageWork<'_> {
         }
         self.learn_count = self.learn_count.saturating_add(1);
         if self.learn_count > LEARN_COUNT_MAX {
-            let refused = self.core.announcements.drain(..).count();
-            self.refuse(refused);
+            let over_limit = self.core.announcements.drain(..).count();
+            self.count(Learned { over_limit, ..Learned::default() });
             return;
         }
         let waited_for: Vec<TemplateId> = if self.core.pending.is_empty() {
@@ -122,21 +122,33 @@ impl MessageWork<'_> {
         };
         let learned = self.core.store.learn(
             &self.session.origin,
-            self.session.port,
+            self.source(),
             &mut self.core.announcements,
             self.message.received,
         );
-        self.refuse(learned.refused);
+        self.count(learned);
         for template_id in waited_for {
             let key = PendingKey { origin: Arc::clone(&self.session.origin), template_id };
             self.core.resume(&key, output);
         }
     }
 
-    fn refuse(&self, count: usize) {
-        let count = u64::try_from(count).unwrap_or(u64::MAX);
-        let drops = &self.core.books.template_drops;
-        drops.count(CollectDrop::OverLimit, count);
+    fn count(&self, learned: Learned) {
+        let Learned { changed: _, redefined, over_limit, over_share, too_often } = learned;
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let books = &self.core.books;
+        books.template_drops.count(CollectDrop::OverLimit, count(over_limit));
+        books.template_drops.count(CollectDrop::OverShare, count(over_share));
+        books.template_drops.count(CollectDrop::ChangedTooOften, count(too_often));
+        books.redefinitions.add(count(redefined));
+        if self.message.transport == Transport::Tcp {
+            // RFC 7011 section 8.1 asks for a withdrawal first.
+            books.redefinitions_not_withdrawn.add(count(redefined));
+        }
+    }
+
+    fn source(&self) -> Source {
+        Source { port: self.session.port, transport: self.message.transport }
     }
 
     /// Decodes a data set, or holds it until its template comes.
@@ -144,7 +156,7 @@ impl MessageWork<'_> {
         self.core.books.sets.add(1);
         let DataSet { template_id, body } = set;
         let Some(template) = self.template(template_id) else {
-            self.hold(template_id, body);
+            self.hold(template_id, body, output);
             return;
         };
         let mut context = RecordContext {
@@ -173,29 +185,36 @@ impl MessageWork<'_> {
     }
 
     fn template(&mut self, id: TemplateId) -> Option<Arc<Template>> {
+        let source = self.source();
         let session = &mut *self.session;
         if session.templates.as_ref().is_none_or(|templates| templates.is_forgotten()) {
             session.templates = self.core.store.domain(&session.origin);
         }
-        session.templates.as_ref()?.find(session.port, id)
+        session.templates.as_ref()?.find(source, id, self.message.received)
     }
 
-    fn hold(&mut self, template_id: TemplateId, body: &[u8]) {
+    fn hold(&mut self, template_id: TemplateId, body: &[u8], output: &mut Output<'_>) {
         self.records = None;
-        let clocks = self.clocks();
-        let Core { books, pending, .. } = &mut *self.core;
         let key = PendingKey { origin: Arc::clone(&self.session.origin), template_id };
         let held = Held {
-            port: self.session.port,
-            clocks,
+            source: self.source(),
+            clocks: self.clocks(),
             sequence_number: self.message.sequence_number,
             received: self.message.received,
             record_index: self.record_index,
-            exporter: Arc::clone(&self.session.books),
+            exporter: Some(Arc::clone(&self.session.books)),
             body: body.into(),
         };
         let places = u32::try_from(body.len()).unwrap_or(u32::MAX);
         self.record_index = self.record_index.saturating_add(places);
-        pending.hold(key, held, &mut |held| drop_held(books, held, CollectDrop::OverLimit));
+        let Core { books, pending, .. } = &mut *self.core;
+        books.sets_waited.add(1);
+        pending.hold(key.clone(), held, &mut |key, held| {
+            drop_held(books, key, held, CollectDrop::OverLimit);
+        });
+        // Another worker may have learned the template just before.
+        if self.template(template_id).is_some() {
+            self.core.resume(&key, output);
+        }
     }
 }

@@ -7,19 +7,21 @@
 //!                                           |  ^
 //!                     templates, any worker's  |  data whose template came late
 //!                                           v  |
-//!                                 TemplateStore, Pending
+//!                              TemplateStore, PendingStore --> files of the store
 //! ```
 //!
 //! - [`Decoder`]: one a worker. `decode(datagram, peer, received, batch, full)` appends the
 //!   datagram's records to `batch`, handing it to `full` whenever it has no room left.
-//! - [`TemplateStore`]: shared by all workers, read without a lock.
+//! - [`TemplateStore`]: shared by all workers, read without a lock; saved and restored.
+//! - [`PendingStore`]: data that waits for its template, of all workers, kept on disk.
 //! - [`Books`]: what was received, decoded and dropped, and by whom it was sent;
 //!   [`Books::statistics`] at any time from any thread.
 //! - [`listen()`], [`listen_tcp()`]: sockets and the loop that a worker runs; [`Access`] says who
 //!   is heard.
 //!
 //! Two laws hold, and the tests hold them: datagrams received = decoded + dropped by reason, and
-//! data sets received = decoded + held + dropped by reason.
+//! data sets received = decoded + held + dropped by reason. The second one holds over restarts too,
+//! in the sum of all runs.
 
 #![cfg_attr(
     not(test),
@@ -51,11 +53,15 @@ mod pending;
 mod plan;
 #[cfg(test)]
 mod property_tests;
+#[cfg(test)]
+mod restart_tests;
 mod rows;
+mod saved;
 mod sequence;
 mod session;
 mod sflow;
 mod socket;
+mod standing;
 mod stream;
 mod sum;
 #[cfg(test)]
@@ -74,6 +80,6 @@ pub use decode::{Decoder, DecoderConfig};
 pub use listen::{ListenConfig, Worker, listen};
 pub use listen_tcp::{TcpWorker, listen_tcp};
 pub use peer::{Peer, Transport};
-pub use pending::PendingLimits;
+pub use pending::{PendingLimits, PendingStore};
 pub use sflow::SampleStatistics;
 pub use template_cache::{TemplateLimits, TemplateStore};

@@ -4,10 +4,14 @@
 //! flows, IPFIX Data Records, sFlow's sources samples. All bear the number of the first unit of
 //! the message and go on by its units, modulo 2^32.
 
-use crate::model::time::SysUptime;
+use super::standing::Standing;
+use crate::model::time::{SysUptime, UnixMillis};
 
 /// A jump ahead by more than this is no loss but a sequence that began anew.
 const GAP_MAX: i32 = 1 << 20;
+/// Nor is one by more than this after any absence: a sequence that begins anew at 0 seems to be
+/// ahead of one that has passed the middle.
+const ABSENT_GAP_MAX: i32 = 1 << 30;
 /// How far back the exporter's uptime may lie without a restart: messages overtake one another.
 const UPTIME_BACK_MILLIS_MAX: i32 = 10_000;
 /// How far back a number may lie that is no restart: so many messages of the size at hand.
@@ -46,9 +50,30 @@ pub(super) struct Sequence {
     /// Where the next gap is noted.
     cursor: usize,
     sys_uptime: Option<SysUptime>,
+    /// A larger jump than usual is loss for once: nobody listened for a while.
+    absent_gap_max: i32,
 }
 
 impl Sequence {
+    /// A sequence of an earlier collector, of which nothing was heard for a while. No exporter
+    /// sends more than [`GAP_MAX`] units in a second.
+    pub(super) fn resume(standing: &Standing, absent_millis: i64) -> Self {
+        let seconds = i32::try_from(absent_millis / 1_000).unwrap_or(i32::MAX);
+        Self {
+            next: Some(standing.next),
+            span: standing.span,
+            sys_uptime: standing.sys_uptime,
+            absent_gap_max: GAP_MAX.saturating_mul(seconds).min(ABSENT_GAP_MAX),
+            ..Self::default()
+        }
+    }
+
+    /// Where it stands, if that is known.
+    pub(super) fn standing(&self, heard: UnixMillis, is_established: bool) -> Option<Standing> {
+        let Self { next, span, sys_uptime, .. } = *self;
+        next.map(|next| Standing { next, span, sys_uptime, heard, is_established })
+    }
+
     /// Takes note of a message: its number, how many units it has if that is known, and the
     /// exporter's uptime if the protocol tells it.
     pub(super) fn observe(
@@ -66,7 +91,8 @@ impl Sequence {
             self.begin(number, units, sys_uptime);
             return Arrival::Restarted;
         }
-        if (0..=GAP_MAX).contains(&ahead) {
+        let gap_max = GAP_MAX.max(std::mem::take(&mut self.absent_gap_max));
+        if (0..=gap_max).contains(&ahead) {
             let missing = ahead.unsigned_abs();
             self.note_gap(next, missing);
             self.go_on(number, units, missing);

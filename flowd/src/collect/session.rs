@@ -5,6 +5,7 @@ use super::facts::{Facts, Sampling};
 use super::peer::Peer;
 use super::sequence::{Arrival, Sequence};
 use super::sflow::SampleSequences;
+use super::standing::{Standing, Standings};
 use super::template_cache::DomainTemplates;
 use crate::model::time::{SysUptime, UnixMillis};
 use crate::model::{ObservationDomainId, Origin, Protocol};
@@ -51,6 +52,10 @@ pub(super) struct Session {
     pub(super) samples: SampleSequences,
     sequence: Sequence,
     last_used: UnixMillis,
+    /// Was it heard of more than once?
+    is_established: bool,
+    /// Was it heard of since its standing was noted?
+    is_active: bool,
 }
 
 impl Session {
@@ -112,6 +117,8 @@ impl Session {
 #[derive(Debug)]
 pub(super) struct Sessions {
     map: HashMap<SessionKey, Session>,
+    /// Those that were heard of since their standing was noted.
+    active: Vec<SessionKey>,
     count_max: usize,
     /// The keys of each address, so that one cannot have all the room.
     by_address: HashMap<IpAddr, Vec<SessionKey>>,
@@ -124,6 +131,7 @@ impl Sessions {
     pub(super) fn new(count_max: usize, count_per_address_max: usize) -> Self {
         Self {
             map: HashMap::new(),
+            active: Vec::new(),
             count_max: count_max.max(1),
             by_address: HashMap::new(),
             count_per_address_max: count_per_address_max.max(1),
@@ -131,26 +139,30 @@ impl Sessions {
         }
     }
 
-    /// The session of this key; `make` gives a new one its origin and counters. None if the
-    /// address has too many: [`Sessions::look`] makes room among those that are silent.
+    /// The session of this key; `make` gives a new one its origin, counters and sequence. None if
+    /// the address has too many: [`Sessions::look`] makes room among those that are silent.
     pub(super) fn get_or_make(
         &mut self,
         key: SessionKey,
         now: UnixMillis,
-        make: impl FnOnce() -> (Arc<Origin>, Arc<ExporterBooks>),
+        make: impl FnOnce() -> (Arc<Origin>, Arc<ExporterBooks>, Sequence),
     ) -> Option<&mut Session> {
         if self.map.len() >= self.count_max && !self.map.contains_key(&key) {
             self.forget_some();
         }
         let session = match self.map.entry(key) {
-            Entry::Occupied(known) => known.into_mut(),
+            Entry::Occupied(known) => {
+                let session = known.into_mut();
+                session.is_established = true;
+                session
+            }
             Entry::Vacant(place) => {
                 let of_address = self.by_address.entry(key.address).or_default();
                 if of_address.len() >= self.count_per_address_max {
                     return None;
                 }
                 of_address.push(key);
-                let (origin, books) = make();
+                let (origin, books, sequence) = make();
                 place.insert(Session {
                     origin,
                     port: key.port,
@@ -159,18 +171,41 @@ impl Sessions {
                     booted: None,
                     samplings: Vec::new(),
                     samples: SampleSequences::default(),
-                    sequence: Sequence::default(),
+                    sequence,
                     last_used: now,
+                    is_established: false,
+                    is_active: false,
                 })
             }
         };
         session.last_used = now;
+        if !session.is_active {
+            session.is_active = true;
+            self.active.push(key);
+        }
         Some(session)
+    }
+
+    /// Notes where the sequences stand of the sessions that were heard of since the last time,
+    /// and that others stand nowhere any more.
+    pub(super) fn note_standings(&mut self, standings: &Standings) {
+        let map = &mut self.map;
+        standings.note(self.active.drain(..).map(|key| {
+            let standing: Option<Standing> = map.get_mut(&key).and_then(|session| {
+                session.is_active = false;
+                session.sequence.standing(session.last_used, session.is_established)
+            });
+            (key, standing)
+        }));
     }
 
     /// Forgets the sessions of a connection that has ended.
     pub(super) fn forget_peer(&mut self, peer: Peer) {
         let port = peer.address.port();
+        if let Some(keys) = self.by_address.get(&peer.ip()) {
+            // Where they stood is of no more use.
+            self.active.extend(keys.iter().filter(|key| key.port == port));
+        }
         self.forget_of(peer.ip(), |key, _| key.port == port);
     }
 
@@ -274,7 +309,7 @@ mod tests {
             let SessionKey { address, port: _, domain, protocol } = key;
             let origin = Origin { address, domain, protocol };
             let exporter = books.exporter(&origin);
-            (Arc::new(origin), exporter)
+            (Arc::new(origin), exporter, Sequence::default())
         };
         sessions.get_or_make(key, now, make).is_some()
     }

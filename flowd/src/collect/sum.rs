@@ -3,8 +3,8 @@
 use super::books::{ExporterStatistics, Statistics};
 use std::collections::BTreeMap;
 
-/// Data sets that waited for their template when a run ended, and connections that were open
-/// when it was killed: no later run knows them.
+/// Data sets that waited for their template, and connections that were open, when a run was
+/// killed, and that the next one does not know.
 const NOT_KEPT: &str = "notKept";
 
 impl Statistics {
@@ -13,7 +13,9 @@ impl Statistics {
         self.exporters.iter().chain(&self.other_exporters)
     }
 
-    /// Adds the counters of a later run. What waited at the end of the earlier one is dropped.
+    /// Adds the counters of a later run, which took over what waited at the end of the earlier
+    /// ones. After a kill either may have known of sets that the other does not: those that were
+    /// lost are dropped, and those that were received after the last count are counted now.
     pub fn add(&mut self, later: &Self) {
         let Self {
             datagrams,
@@ -29,6 +31,9 @@ impl Statistics {
             sets_decoded,
             sets_held,
             set_drops,
+            sets_restored,
+            sets_waited,
+            sets_late,
             templates,
             template_drops,
             withdrawals,
@@ -36,13 +41,17 @@ impl Statistics {
             samples,
             elements_learned,
             elements_refused,
+            redefinitions,
+            redefinitions_not_withdrawn,
             exporters_over_limit,
             exporters,
             other_exporters,
         } = later;
-        if self.sets_held > 0 {
-            add(self.set_drops.entry(NOT_KEPT.to_owned()).or_default(), self.sets_held);
+        let lost = self.sets_held.saturating_sub(*sets_restored);
+        if lost > 0 {
+            add(self.set_drops.entry(NOT_KEPT.to_owned()).or_default(), lost);
         }
+        add(&mut self.sets, sets_restored.saturating_sub(self.sets_held));
         self.sets_held = *sets_held;
         if self.connections_open > 0 {
             let not_kept = self.connection_ends.entry(NOT_KEPT.to_owned()).or_default();
@@ -51,6 +60,9 @@ impl Statistics {
         self.connections_open = *connections_open;
         add(&mut self.connections, *connections);
         add_by_name(&mut self.connection_ends, connection_ends);
+        add(&mut self.sets_restored, *sets_restored);
+        add(&mut self.sets_waited, *sets_waited);
+        add(&mut self.sets_late, *sets_late);
         add(&mut self.datagrams, *datagrams);
         add(&mut self.octets, *octets);
         add(&mut self.datagrams_decoded, *datagrams_decoded);
@@ -64,6 +76,8 @@ impl Statistics {
         self.samples.add(samples);
         add(&mut self.elements_learned, *elements_learned);
         add(&mut self.elements_refused, *elements_refused);
+        add(&mut self.redefinitions, *redefinitions);
+        add(&mut self.redefinitions_not_withdrawn, *redefinitions_not_withdrawn);
         add(&mut self.exporters_over_limit, *exporters_over_limit);
         add_by_name(&mut self.drops, drops);
         add_by_name(&mut self.set_drops, set_drops);
@@ -101,6 +115,7 @@ impl ExporterStatistics {
             messages_late,
             messages_repeated,
             restarts,
+            sets_late,
             set_drops,
             sampling,
             samples,
@@ -115,6 +130,7 @@ impl ExporterStatistics {
         add(&mut self.messages_late, *messages_late);
         add(&mut self.messages_repeated, *messages_repeated);
         add(&mut self.restarts, *restarts);
+        add(&mut self.sets_late, *sets_late);
         add_by_name(&mut self.set_drops, set_drops);
         for later in sampling {
             match self.sampling.iter_mut().find(|known| known.sampler == later.sampler) {
@@ -161,8 +177,32 @@ mod tests {
             messages_repeated: 0,
             restarts: 0,
             samples: crate::collect::SampleStatistics::default(),
+            sets_late: 0,
             set_drops: BTreeMap::new(),
             sampling: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_waited_is_in_the_books_over_a_restart() {
+        let law = |sum: &Statistics| {
+            let dropped: u64 = sum.set_drops.values().sum();
+            sum.sets == sum.sets_decoded + sum.sets_held + dropped
+        };
+        // A clean end, and kills after which the later run took over fewer and more.
+        for (sets_restored, not_kept) in [(5, 0), (3, 2), (9, 0)] {
+            let mut sum =
+                Statistics { sets: 12, sets_decoded: 7, sets_held: 5, ..Statistics::default() };
+            let later = Statistics {
+                sets: 4,
+                sets_decoded: 5,
+                sets_restored,
+                sets_held: sets_restored - 1,
+                ..Statistics::default()
+            };
+            sum.add(&later);
+            assert!(law(&sum), "{sum:?}");
+            assert_eq!(sum.set_drops.get(NOT_KEPT).copied().unwrap_or(0), not_kept);
         }
     }
 

@@ -38,7 +38,7 @@ impl Running {
     fn start(config: &ListenConfig) -> Self {
         let books = Arc::new(Books::default());
         let store = Arc::new(TemplateStore::new(&config.decoder));
-        let mut worker = listen_tcp(config, &store, &books).unwrap();
+        let mut worker = listen_tcp(config, &store, &Arc::default(), &books).unwrap();
         let address = worker.address();
         let (stop, ports) = (Arc::new(Flag::default()), Arc::new(Mutex::new(Vec::new())));
         let thread = std::thread::spawn({
@@ -358,7 +358,7 @@ fn only_those_who_may_send_are_heard_over_both_transports() {
     let config = ListenConfig { access, ..config() };
     let books = Arc::new(Books::default());
     let store = Arc::new(TemplateStore::new(&config.decoder));
-    let mut worker = listen(&config, &store, &books).unwrap().remove(0);
+    let mut worker = listen(&config, &store, &Arc::default(), &books).unwrap().remove(0);
     for last in 1..=4 {
         let socket = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, last), 0)).unwrap();
         socket.send_to(&template(), worker.address()).unwrap();
@@ -379,7 +379,7 @@ fn an_exporter_that_sends_too_much_is_cut_down_and_no_other() {
     let config = ListenConfig { exporter_rate_max: Some(10), clock: || UnixMillis(7), ..config() };
     let books = Arc::new(Books::default());
     let store = Arc::new(TemplateStore::new(&config.decoder));
-    let mut worker = listen(&config, &store, &books).unwrap().remove(0);
+    let mut worker = listen(&config, &store, &Arc::default(), &books).unwrap().remove(0);
     for (last, count) in [(1, 100), (2, 10), (3, 11)] {
         let socket = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, last), 0)).unwrap();
         for _ in 0..count {
@@ -416,7 +416,7 @@ fn a_port_in_use_is_refused_and_one_that_was_is_not() {
     let taken = ListenConfig::new(running.address, clock);
     let listen = |config| {
         let store = Arc::new(TemplateStore::new(&DecoderConfig::default()));
-        listen_tcp(config, &store, &Arc::default())
+        listen_tcp(config, &store, &Arc::default(), &Arc::default())
     };
     let error = listen(&taken).unwrap_err();
     assert!(matches!(error, ListenError::InUse(_)), "{error}");

@@ -33,9 +33,10 @@ impl Collector {
 
     fn with_store(config: &DecoderConfig, store: Option<Arc<TemplateStore>>) -> Self {
         let store = store.unwrap_or_else(|| Arc::new(TemplateStore::new(config)));
+        let pending = Arc::new(PendingStore::in_memory(config.pending));
         let books = Arc::new(Books::default());
         Self {
-            decoder: Decoder::new(config, store, Arc::clone(&books)),
+            decoder: Decoder::new(config, store, pending, Arc::clone(&books)),
             books,
             batch: FlowBatch::new(),
             records: Vec::new(),

@@ -4,7 +4,7 @@ use crate::support::{
     Background, Collector, Ended, end_of, free_port, has_program, run, summary, test_pcap,
     wait_until,
 };
-use flowd::collect::{Books, Decoder, DecoderConfig, TemplateStore};
+use flowd::collect::{Books, Decoder, DecoderConfig, PendingStore, TemplateStore};
 use flowd::export::{Exporter, ExporterConfig, InterfaceOptions, PointLedger, Sampling};
 use flowd::model::ie::PEN_V9_SCOPE;
 use flowd::model::time::UnixMillis;
@@ -422,7 +422,8 @@ fn our_collector_keeps_names_and_ledgers_as_options_records() {
     let config = DecoderConfig::default();
     let books = Arc::new(Books::default());
     let templates = Arc::new(TemplateStore::new(&config));
-    let mut decoder = Decoder::new(&config, templates, Arc::clone(&books));
+    let pending = Arc::new(PendingStore::in_memory(config.pending));
+    let mut decoder = Decoder::new(&config, templates, pending, Arc::clone(&books));
     let mut batch = FlowBatch::new();
     let peer = SocketAddr::from(([127, 0, 0, 1], 2055));
     for datagram in receiver.join().unwrap() {

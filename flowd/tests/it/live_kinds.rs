@@ -6,7 +6,7 @@ use crate::host::{Host, end, send};
 use crate::namespace::Namespace;
 use crate::support::wait_until;
 use crate::system::tun;
-use flowd::collect::{Books, Decoder, DecoderConfig, TemplateStore};
+use flowd::collect::{Books, Decoder, DecoderConfig, PendingStore, TemplateStore};
 use flowd::model::time::UnixMillis;
 use flowd::model::{FlowBatch, RecordType};
 use serde_json::Value;
@@ -20,7 +20,8 @@ use std::time::Duration;
 fn told_sampling(listener: &UdpSocket) -> Option<[Vec<u8>; 2]> {
     let config = DecoderConfig::default();
     let templates = Arc::new(TemplateStore::new(&config));
-    let mut decoder = Decoder::new(&config, templates, Arc::new(Books::default()));
+    let pending = Arc::new(PendingStore::in_memory(config.pending));
+    let mut decoder = Decoder::new(&config, templates, pending, Arc::new(Books::default()));
     let mut batch = FlowBatch::new();
     listener.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     let mut buffer = vec![0; 65_536];

@@ -29,6 +29,7 @@ mod namespace;
 mod netflow_v9;
 mod pcap_flows;
 mod resend;
+mod restart;
 mod support;
 mod system;
 mod veth;

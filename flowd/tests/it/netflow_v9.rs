@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here is the test itself")]
 
-use flowd::collect::{Books, Decoder, DecoderConfig, Statistics, TemplateStore};
+use flowd::collect::{Books, Decoder, DecoderConfig, PendingStore, Statistics, TemplateStore};
 use flowd::export::{Exporter, ExporterConfig, Pace, Sampling};
 use flowd::model::time::UnixMillis;
 use flowd::model::{
@@ -106,7 +106,8 @@ fn export_and_decode(
     let decoder_config = DecoderConfig { with_collection_time: false, ..DecoderConfig::default() };
     let books = Arc::new(Books::default());
     let store = Arc::new(TemplateStore::new(&decoder_config));
-    let mut decoder = Decoder::new(&decoder_config, store, Arc::clone(&books));
+    let pending = Arc::new(PendingStore::in_memory(decoder_config.pending));
+    let mut decoder = Decoder::new(&decoder_config, store, pending, Arc::clone(&books));
     let mut batch = FlowBatch::new();
     let mut decoded = Vec::new();
     let mut receive = |is_last: bool| {

@@ -4,7 +4,7 @@
 mod http;
 mod workers;
 
-use super::elements::Keeper;
+use super::collect_memory::Memory;
 use super::statistics::{REQUEST, StoreStatistics};
 use super::{clock, control, shutdown, statistics};
 use crate::archive::{ArchiveConfig, Archiver, OpenStore, open_store};
@@ -20,6 +20,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tracing::error;
 
+pub use super::collect_memory::Restored;
 pub use crate::collect::{ListenAddress, Prefix, Transport};
 pub use crate::ring::{RingConfig, WhenFull};
 
@@ -62,6 +63,8 @@ pub struct Ready {
     pub worker_count: usize,
     /// What an earlier run had left in the ring.
     pub recovery: Recovery,
+    /// What an earlier run knew of its exporters.
+    pub restored: Restored,
 }
 
 /// What a collector says at its end, of this run.
@@ -84,12 +87,14 @@ pub struct Report {
 pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
     let stop = shutdown::on_signal()?;
     let books = Arc::new(Books::default());
-    let receivers = workers::open(plan, &books)?;
+    let mut memory = Memory::new(&plan.store, &books);
+    let receivers = workers::open(plan, &memory)?;
     #[cfg(feature = "http")]
     let mut server = plan.http.map(crate::http::Server::bind).transpose()?;
     let OpenStore { ring, archiver, recovery } =
         open_store(&plan.store, plan.ring, ArchiveConfig::for_ring(&plan.ring))?;
-    let mut elements = Keeper::open(&plan.store);
+    // The store is locked now: nobody else writes its files.
+    let restored = memory.restore()?;
     let mut earlier = StoreStatistics::read(&plan.store);
     earlier.begin(clock::now());
     // Raised once the workers have sealed their last blocks.
@@ -125,10 +130,10 @@ pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
     let http = server.as_ref().map(crate::http::Server::address);
     #[cfg(not(feature = "http"))]
     let http = None;
-    ready(&Ready { addresses, http, worker_count, recovery });
+    ready(&Ready { addresses, http, worker_count, recovery, restored });
 
     let are_well = || !archiver.is_finished() && !threads.iter().any(JoinHandle::is_finished);
-    watch(plan, &stop, &are_well, &statistics, &mut elements);
+    watch(plan, &stop, &are_well, &statistics, &mut memory);
     let mut ended: Vec<Result<()>> = threads.into_iter().map(join).collect();
     let heard_until = clock::now();
     sealed.raise();
@@ -136,7 +141,7 @@ pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
     control::remove(&statistics::socket(&plan.store));
     let last = StoreStatistics { at: heard_until.0, ..statistics() };
     ended.push(last.write(&plan.store));
-    ended.push(elements.keep(&plan.store));
+    ended.push(memory.save_all());
     ended.into_iter().collect::<Result<()>>()?;
     Ok(Report {
         collected: books.statistics(),
@@ -173,7 +178,7 @@ fn watch(
     stop: &Flag,
     are_well: &dyn Fn() -> bool,
     statistics: &dyn Fn() -> StoreStatistics,
-    elements: &mut Keeper,
+    memory: &mut Memory,
 ) {
     let mut throttle = Throttle::new(Duration::from_secs(60));
     let mut written = Instant::now();
@@ -184,11 +189,15 @@ fn watch(
         }
         if written.elapsed() >= STATISTICS_INTERVAL {
             written = Instant::now();
-            let kept = elements.keep(&plan.store);
-            if let Err(error) = statistics().write(&plan.store).and(kept)
+            // In this order: after a kill, what was counted as held is held.
+            let outcome = memory.save().and_then(|()| statistics().write(&plan.store));
+            if let Err(error) = outcome
                 && throttle.pass(written).is_some()
             {
-                error!(error = format!("{error:#}"), "the statistics cannot be written");
+                error!(
+                    error = format!("{error:#}"),
+                    "what the next start should know cannot be written"
+                );
             }
         }
     }

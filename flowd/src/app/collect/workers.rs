@@ -2,9 +2,9 @@
 
 use super::Plan;
 use crate::app::clock;
+use crate::app::collect_memory::Memory;
 use crate::collect::{
-    Access, Books, DecoderConfig, ListenAddress, ListenConfig, TcpWorker, TemplateStore, Transport,
-    Worker, listen, listen_tcp,
+    Access, ListenAddress, ListenConfig, TcpWorker, Transport, Worker, listen, listen_tcp,
 };
 use crate::model::FlowBatch;
 use crate::ring::{Ring, ShardWriter};
@@ -49,9 +49,8 @@ impl Receiver {
 }
 
 /// Opens the sockets of all addresses, in their order.
-pub(super) fn open(plan: &Plan, books: &Arc<Books>) -> Result<Vec<Receiver>> {
-    let decoder = DecoderConfig::default();
-    let templates = Arc::new(TemplateStore::new(&decoder));
+pub(super) fn open(plan: &Plan, memory: &Memory) -> Result<Vec<Receiver>> {
+    let Memory { templates, pending, books, .. } = memory;
     let access = Arc::new(match plan.allow.as_slice() {
         [] => Access::everyone(),
         prefixes => Access::only(prefixes),
@@ -67,11 +66,11 @@ pub(super) fn open(plan: &Plan, books: &Arc<Books>) -> Result<Vec<Receiver>> {
         };
         match transport {
             Transport::Udp => {
-                let workers = listen(&config, &templates, books)?;
+                let workers = listen(&config, templates, pending, books)?;
                 receivers.extend(workers.into_iter().map(|worker| Receiver::Udp(worker.into())));
             }
             Transport::Tcp => {
-                let worker = listen_tcp(&config, &templates, books)?;
+                let worker = listen_tcp(&config, templates, pending, books)?;
                 receivers.push(Receiver::Tcp(worker.into()));
             }
         }

@@ -1,7 +1,7 @@
 //! `flowd collect`.
 
 use crate::app;
-use crate::app::collect::{Plan, Ready, RingConfig, WhenFull};
+use crate::app::collect::{Plan, Ready, Restored, RingConfig, WhenFull};
 use crate::cli::args::collect::{self as args, Collect};
 use crate::cli::exit::{Outcome, say};
 use crate::cli::resolve;
@@ -81,6 +81,13 @@ fn tell_ready(plan: &Plan, ready: &Ready) {
         say(format_args!(
             "found {} records in {} blocks of an earlier run",
             recovery.rows, recovery.blocks
+        ));
+    }
+    let Restored { templates, sets, sessions } = ready.restored;
+    if ready.restored != Restored::default() {
+        say(format_args!(
+            "restored {templates} templates, {sets} data sets that wait for one, and the sequences \
+             of {sessions} sessions"
         ));
     }
     for lost in &recovery.lost {

@@ -11,7 +11,7 @@ fn exporter(number: u32, messages: u64) -> ExporterStatistics {
     let config = DecoderConfig::default();
     let books = Arc::new(Books::default());
     let store = Arc::new(TemplateStore::new(&config));
-    let mut decoder = Decoder::new(&config, store, Arc::clone(&books));
+    let mut decoder = Decoder::new(&config, store, Arc::default(), Arc::clone(&books));
     // An IPFIX Message without sets: version, length, time, sequence, domain.
     let mut message = vec![0, 10, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0];
     message.extend(number.to_be_bytes());

@@ -1,0 +1,303 @@
+//! Where the sequences of all sessions stand, and how they go on over a restart:
+//! `STORE/sequences.bin`, so that what was lost while no collector ran is counted as lost.
+//!
+//! The file is saved together with the counters. After a kill both lack what came after the last
+//! save, so that messages counted and messages missing add up to what the exporter sent, but for
+//! those of the last tenth of a second before the save, which may be counted as both.
+
+use super::saved::{self, Mark, read_origin, write_origin};
+use super::sequence::Sequence;
+use super::session::SessionKey;
+use crate::model::Origin;
+use crate::model::time::{SysUptime, UnixMillis};
+use crate::telemetry::Counter;
+use crate::wire::{Reader, Writer};
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+const FILE_NAME: &str = "sequences.bin";
+const MARK: Mark = *b"flowdSQ1";
+/// Sessions whose standing is kept; the ones that sent but once and those not heard of for
+/// longest give way.
+const SESSION_COUNT_MAX: usize = 16_384;
+/// After so long an exporter's uptime of 32 bits may have gone round unseen, and nothing can be
+/// said of what lies between.
+const ABSENCE_MILLIS_MAX: i64 = 20 * 24 * 3_600_000;
+
+/// Where a sequence stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// What the next message should bear.
+    pub(super) next: u32,
+    /// Units from the first one seen to `next`.
+    pub(super) span: u32,
+    pub(super) sys_uptime: Option<SysUptime>,
+    /// When the session was heard of last.
+    pub(super) heard: UnixMillis,
+    /// Did it send more than once? Forged sources seldom do.
+    pub(super) is_established: bool,
+}
+
+/// Where the sequences of all sessions stand, of all workers.
+#[derive(Debug, Default)]
+pub(super) struct Standings {
+    /// Earlier sessions that have not been heard of yet: written under the lock, read by all to
+    /// pass by in haste.
+    to_resume: Counter,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    known: HashMap<SessionKey, Standing>,
+    /// Of an earlier collector, until they are heard of.
+    earlier: HashMap<SessionKey, Standing>,
+    has_changed: bool,
+}
+
+impl Standings {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A worker that panicked left one standing too many or too few.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The sequence of a session that is new to its worker.
+    pub(super) fn resume(&self, key: &SessionKey, now: UnixMillis) -> Sequence {
+        if self.to_resume.value() == 0 {
+            return Sequence::default();
+        }
+        let mut state = self.state();
+        let standing = state.earlier.remove(key);
+        self.to_resume.set(count(&state.earlier));
+        let absent = |standing: &Standing| now.0.saturating_sub(standing.heard.0);
+        standing
+            .filter(|standing| absent(standing) <= ABSENCE_MILLIS_MAX)
+            .map(|standing| Sequence::resume(&standing, absent(&standing)))
+            .unwrap_or_default()
+    }
+
+    /// Takes note of where sessions stand; none is one whose next number is not known.
+    pub(super) fn note(&self, sessions: impl Iterator<Item = (SessionKey, Option<Standing>)>) {
+        let mut sessions = sessions.peekable();
+        if sessions.peek().is_none() {
+            return;
+        }
+        let mut state = self.state();
+        state.has_changed = true;
+        for (key, standing) in sessions {
+            let Some(standing) = standing else {
+                state.known.remove(&key);
+                continue;
+            };
+            if state.known.len() >= SESSION_COUNT_MAX && !state.known.contains_key(&key) {
+                state.make_room();
+            }
+            state.known.insert(key, standing);
+        }
+    }
+
+    /// Takes in what an earlier collector saved in a store's directory: how many sessions.
+    pub(super) fn restore(&self, dir: &Path) -> usize {
+        let path = path(dir);
+        let Some(body) = saved::read(&path, MARK) else {
+            return 0;
+        };
+        let mut reader = Reader::new(&body);
+        let mut state = self.state();
+        while !reader.is_empty() && state.known.len() < SESSION_COUNT_MAX {
+            let Some((key, standing)) = read_standing(&mut reader) else {
+                saved::put_aside(&path, "it breaks its own format");
+                break;
+            };
+            state.known.insert(key, standing);
+        }
+        state.earlier = state.known.clone();
+        self.to_resume.set(count(&state.earlier));
+        state.earlier.len()
+    }
+
+    /// Saves them if any has moved.
+    pub(super) fn save(&self, dir: &Path) -> io::Result<()> {
+        let mut writer = Writer::default();
+        {
+            let mut state = self.state();
+            if !state.has_changed {
+                return Ok(());
+            }
+            state.has_changed = false;
+            for (key, standing) in &state.known {
+                write_standing(&mut writer, key, standing);
+            }
+        }
+        let outcome = saved::replace(&path(dir), MARK, writer.as_bytes());
+        if outcome.is_err() {
+            self.state().has_changed = true;
+        }
+        outcome
+    }
+}
+
+impl State {
+    /// Forgets an eighth.
+    fn make_room(&mut self) {
+        let rank = |standing: &Standing| (standing.is_established, standing.heard);
+        let mut by_rank: Vec<_> = self.known.iter().map(|(key, s)| (rank(s), *key)).collect();
+        by_rank.sort_unstable_by_key(|&(rank, _)| rank);
+        for (_, key) in by_rank.iter().take((SESSION_COUNT_MAX / 8).max(1)) {
+            self.known.remove(key);
+        }
+    }
+}
+
+fn count(map: &HashMap<SessionKey, Standing>) -> u64 {
+    u64::try_from(map.len()).unwrap_or(u64::MAX)
+}
+
+fn path(dir: &Path) -> PathBuf {
+    dir.join(FILE_NAME)
+}
+
+fn write_standing(writer: &mut Writer, key: &SessionKey, standing: &Standing) {
+    let SessionKey { address, port, domain, protocol } = *key;
+    let Standing { next, span, sys_uptime, heard, is_established } = *standing;
+    write_origin(writer, &Origin { address, domain, protocol });
+    writer.u16(port);
+    writer.u32(next);
+    writer.u32(span);
+    writer.u8(u8::from(sys_uptime.is_some()));
+    writer.u32(sys_uptime.unwrap_or_default().0);
+    writer.u64(heard.0.cast_unsigned());
+    writer.u8(u8::from(is_established));
+}
+
+fn read_standing(reader: &mut Reader<'_>) -> Option<(SessionKey, Standing)> {
+    let Origin { address, domain, protocol } = read_origin(reader)?;
+    let key = SessionKey { address, port: reader.u16().ok()?, domain, protocol };
+    let (next, span) = (reader.u32().ok()?, reader.u32().ok()?);
+    let has_uptime = reader.u8().ok()? != 0;
+    let uptime = SysUptime(reader.u32().ok()?);
+    let standing = Standing {
+        next,
+        span,
+        sys_uptime: has_uptime.then_some(uptime),
+        heard: UnixMillis(reader.u64().ok()?.cast_signed()),
+        is_established: reader.u8().ok()? != 0,
+    };
+    Some((key, standing))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collect::sequence::Arrival;
+    use crate::model::{ObservationDomainId, Protocol};
+
+    fn key(port: u16, domain: u32) -> SessionKey {
+        SessionKey {
+            address: "192.0.2.1".parse().unwrap(),
+            port,
+            domain: ObservationDomainId(domain),
+            protocol: Protocol::NetflowV9,
+        }
+    }
+
+    fn standing(next: u32, heard: i64) -> Standing {
+        Standing {
+            next,
+            span: 50,
+            sys_uptime: Some(SysUptime(9_000_000)),
+            heard: UnixMillis(heard),
+            is_established: true,
+        }
+    }
+
+    fn restarted(standings: &Standings) -> Standings {
+        let dir = tempfile::tempdir().unwrap();
+        standings.save(dir.path()).unwrap();
+        let later = Standings::default();
+        later.restore(dir.path());
+        later
+    }
+
+    #[test]
+    fn a_sequence_goes_on_after_a_restart_and_but_once() {
+        let standings = Standings::default();
+        standings.note([(key(1, 0), Some(standing(100, 1_000)))].into_iter());
+        // Not heard of between two restarts: it is known all the same.
+        standings.state().has_changed = true;
+        let later = restarted(&standings);
+        later.state().has_changed = true;
+        let later = restarted(&later);
+        let observe = |number, uptime| {
+            let mut sequence = later.resume(&key(1, 0), UnixMillis(5_000));
+            sequence.observe(number, Some(1), Some(SysUptime(uptime)))
+        };
+        assert_eq!(observe(107, 9_004_000), Arrival::Gap(7));
+        assert_eq!(observe(200, 9_004_000), Arrival::InOrder, "a session that is new again");
+    }
+
+    #[test]
+    fn a_restart_of_the_exporter_is_no_loss() {
+        for (number, uptime, arrival) in [
+            (107, 30_000, Arrival::Restarted),
+            (3, 30_000, Arrival::Restarted),
+            (100, 9_100_000, Arrival::InOrder),
+            (99, 9_000_000, Arrival::Repeated),
+        ] {
+            let standings = Standings::default();
+            standings.note([(key(1, 0), Some(standing(100, 1_000)))].into_iter());
+            let mut sequence = restarted(&standings).resume(&key(1, 0), UnixMillis(5_000));
+            let outcome = sequence.observe(number, Some(1), Some(SysUptime(uptime)));
+            assert_eq!(outcome, arrival, "{number}");
+        }
+    }
+
+    #[test]
+    fn what_was_lost_in_a_long_absence_may_be_much() {
+        let lost = 50 << 20;
+        let mut standing = standing(100, 0);
+        standing.sys_uptime = None;
+        for (absent_millis, arrival) in
+            [(1_000, Arrival::Restarted), (3_600_000, Arrival::Gap(lost))]
+        {
+            let mut sequence = Sequence::resume(&standing, absent_millis);
+            assert_eq!(sequence.observe(100 + lost, Some(1), None), arrival);
+            // From then on the usual rule holds.
+            let next = 101 + lost;
+            assert_eq!(sequence.observe(next + lost, Some(1), None), Arrival::Restarted);
+        }
+    }
+
+    #[test]
+    fn a_month_later_nothing_is_concluded() {
+        let standings = Standings::default();
+        standings.note([(key(1, 0), Some(standing(100, 0)))].into_iter());
+        let now = UnixMillis(30 * 24 * 3_600_000);
+        let mut sequence = restarted(&standings).resume(&key(1, 0), now);
+        assert_eq!(sequence.observe(107, Some(1), None), Arrival::InOrder);
+    }
+
+    #[test]
+    fn a_flood_of_forged_sessions_displaces_itself() {
+        let standings = Standings::default();
+        standings.note([(key(1, 0), Some(standing(100, 0)))].into_iter());
+        for domain in 1..100_000 {
+            let forged = Standing { is_established: false, ..standing(1, i64::from(domain)) };
+            standings.note([(key(2, domain), Some(forged))].into_iter());
+        }
+        let state = standings.state();
+        assert!(state.known.len() <= SESSION_COUNT_MAX);
+        assert!(state.known.contains_key(&key(1, 0)));
+        assert!(state.known.contains_key(&key(2, 99_999)));
+    }
+
+    #[test]
+    fn a_sequence_whose_place_is_not_known_is_not_kept() {
+        let standings = Standings::default();
+        standings.note([(key(1, 0), Some(standing(100, 0)))].into_iter());
+        standings.note([(key(1, 0), None)].into_iter());
+        assert!(standings.state().known.is_empty());
+    }
+}
