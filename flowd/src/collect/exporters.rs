@@ -32,6 +32,9 @@ pub(super) struct ExporterBooks {
     pub(super) restarts: Counter,
     pub(super) sets_late: Counter,
     pub(super) set_drops: Drops<CollectDrop>,
+    /// When it booted, in milliseconds since 1970, as a record of it said (IPFIX, where messages
+    /// do not tell the uptime); 0 while that is not known.
+    booted: Counter,
     /// What it told of its sampling, by sampler.
     samplings: Mutex<BTreeMap<u64, SamplingStatistics>>,
     pub(super) samples: SampleBooks,
@@ -45,6 +48,17 @@ impl ExporterBooks {
     /// Octets that they take.
     pub(super) const SIZE: usize =
         size_of::<Self>() + CollectDrop::ALL.len() * size_of::<Counter>() + 16;
+
+    /// It told when it booted.
+    pub(super) fn note_boot(&self, booted: UnixMillis) {
+        self.booted.set(u64::try_from(booted.0).unwrap_or(0));
+    }
+
+    /// When it booted, if it told that.
+    pub(super) fn booted(&self) -> Option<UnixMillis> {
+        let booted = i64::try_from(self.booted.value()).ok()?;
+        (booted > 0).then_some(UnixMillis(booted))
+    }
 
     /// It told how it samples. The time is that of the change: a rate that is told again is no
     /// news.

@@ -179,7 +179,7 @@ impl MessageWork<'_> {
 
     fn clocks(&self) -> Clocks {
         match self.message.sys_uptime {
-            None => Clocks::since_boot(self.message.export_time, self.session.booted),
+            None => Clocks::since_boot(self.message.export_time, self.session.books.booted()),
             sys_uptime => Clocks { export_time: self.message.export_time, sys_uptime },
         }
     }

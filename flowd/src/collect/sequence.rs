@@ -69,9 +69,14 @@ impl Sequence {
     }
 
     /// Where it stands, if that is known.
-    pub(super) fn standing(&self, heard: UnixMillis, is_established: bool) -> Option<Standing> {
+    pub(super) fn standing(
+        &self,
+        heard: UnixMillis,
+        is_established: bool,
+        booted: Option<UnixMillis>,
+    ) -> Option<Standing> {
         let Self { next, span, sys_uptime, .. } = *self;
-        next.map(|next| Standing { next, span, sys_uptime, heard, is_established })
+        next.map(|next| Standing { next, span, sys_uptime, heard, is_established, booted })
     }
 
     /// Takes note of a message: its number, how many units it has if that is known, and the

@@ -44,9 +44,6 @@ pub(super) struct Session {
     pub(super) books: Arc<ExporterBooks>,
     /// The shared templates of the exporter and domain, once there are some.
     pub(super) templates: Option<Arc<DomainTemplates>>,
-    /// When the exporter booted, as its options data or a record said (IPFIX, where messages do
-    /// not tell the uptime).
-    pub(super) booted: Option<UnixMillis>,
     samplings: Vec<Sampling>,
     /// The sequences of an sFlow agent's samples.
     pub(super) samples: SampleSequences,
@@ -91,8 +88,8 @@ const SAMPLINGS_MAX: usize = 64;
 impl Session {
     /// Takes note of what the exporter tells of itself.
     pub(super) fn take(&mut self, facts: Facts, received: UnixMillis) {
-        if facts.booted.is_some() {
-            self.booted = facts.booted;
+        if let Some(booted) = facts.booted {
+            self.books.note_boot(booted);
         }
         if let Some(sampling) = facts.sampling {
             self.note_sampling(sampling, received);
@@ -145,7 +142,7 @@ impl Sessions {
         &mut self,
         key: SessionKey,
         now: UnixMillis,
-        make: impl FnOnce() -> (Arc<Origin>, Arc<ExporterBooks>, Sequence),
+        make: impl FnOnce() -> (Arc<Origin>, Arc<ExporterBooks>, (Sequence, Option<UnixMillis>)),
     ) -> Option<&mut Session> {
         if self.map.len() >= self.count_max && !self.map.contains_key(&key) {
             self.forget_some();
@@ -162,13 +159,15 @@ impl Sessions {
                     return None;
                 }
                 of_address.push(key);
-                let (origin, books, sequence) = make();
+                let (origin, books, (sequence, booted)) = make();
+                if let Some(booted) = booted {
+                    books.note_boot(booted);
+                }
                 place.insert(Session {
                     origin,
                     port: key.port,
                     books,
                     templates: None,
-                    booted: None,
                     samplings: Vec::new(),
                     samples: SampleSequences::default(),
                     sequence,
@@ -193,7 +192,8 @@ impl Sessions {
         standings.note(self.active.drain(..).map(|key| {
             let standing: Option<Standing> = map.get_mut(&key).and_then(|session| {
                 session.is_active = false;
-                session.sequence.standing(session.last_used, session.is_established)
+                let booted = session.books.booted();
+                session.sequence.standing(session.last_used, session.is_established, booted)
             });
             (key, standing)
         }));
@@ -309,7 +309,7 @@ mod tests {
             let SessionKey { address, port: _, domain, protocol } = key;
             let origin = Origin { address, domain, protocol };
             let exporter = books.exporter(&origin);
-            (Arc::new(origin), exporter, Sequence::default())
+            (Arc::new(origin), exporter, Default::default())
         };
         sessions.get_or_make(key, now, make).is_some()
     }

@@ -38,6 +38,8 @@ pub(super) struct Standing {
     pub(super) heard: UnixMillis,
     /// Did it send more than once? Forged sources seldom do.
     pub(super) is_established: bool,
+    /// When the exporter booted, if it told that.
+    pub(super) booted: Option<UnixMillis>,
 }
 
 /// Where the sequences of all sessions stand, of all workers.
@@ -63,10 +65,14 @@ impl Standings {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The sequence of a session that is new to its worker.
-    pub(super) fn resume(&self, key: &SessionKey, now: UnixMillis) -> Sequence {
+    /// The sequence of a session that is new to its worker, and when its exporter booted.
+    pub(super) fn resume(
+        &self,
+        key: &SessionKey,
+        now: UnixMillis,
+    ) -> (Sequence, Option<UnixMillis>) {
         if self.to_resume.value() == 0 {
-            return Sequence::default();
+            return Default::default();
         }
         let mut state = self.state();
         let standing = state.earlier.remove(key);
@@ -74,7 +80,7 @@ impl Standings {
         let absent = |standing: &Standing| now.0.saturating_sub(standing.heard.0);
         standing
             .filter(|standing| absent(standing) <= ABSENCE_MILLIS_MAX)
-            .map(|standing| Sequence::resume(&standing, absent(&standing)))
+            .map(|standing| (Sequence::resume(&standing, absent(&standing)), standing.booted))
             .unwrap_or_default()
     }
 
@@ -161,7 +167,7 @@ fn path(dir: &Path) -> PathBuf {
 
 fn write_standing(writer: &mut Writer, key: &SessionKey, standing: &Standing) {
     let SessionKey { address, port, domain, protocol } = *key;
-    let Standing { next, span, sys_uptime, heard, is_established } = *standing;
+    let Standing { next, span, sys_uptime, heard, is_established, booted } = *standing;
     write_origin(writer, &Origin { address, domain, protocol });
     writer.u16(port);
     writer.u32(next);
@@ -170,6 +176,7 @@ fn write_standing(writer: &mut Writer, key: &SessionKey, standing: &Standing) {
     writer.u32(sys_uptime.unwrap_or_default().0);
     writer.u64(heard.0.cast_unsigned());
     writer.u8(u8::from(is_established));
+    writer.u64(booted.unwrap_or_default().0.cast_unsigned());
 }
 
 fn read_standing(reader: &mut Reader<'_>) -> Option<(SessionKey, Standing)> {
@@ -184,6 +191,7 @@ fn read_standing(reader: &mut Reader<'_>) -> Option<(SessionKey, Standing)> {
         sys_uptime: has_uptime.then_some(uptime),
         heard: UnixMillis(reader.u64().ok()?.cast_signed()),
         is_established: reader.u8().ok()? != 0,
+        booted: Some(UnixMillis(reader.u64().ok()?.cast_signed())).filter(|booted| booted.0 != 0),
     };
     Some((key, standing))
 }
@@ -210,6 +218,7 @@ mod tests {
             sys_uptime: Some(SysUptime(9_000_000)),
             heard: UnixMillis(heard),
             is_established: true,
+            booted: Some(UnixMillis(77)),
         }
     }
 
@@ -231,7 +240,7 @@ mod tests {
         later.state().has_changed = true;
         let later = restarted(&later);
         let observe = |number, uptime| {
-            let mut sequence = later.resume(&key(1, 0), UnixMillis(5_000));
+            let (mut sequence, _) = later.resume(&key(1, 0), UnixMillis(5_000));
             sequence.observe(number, Some(1), Some(SysUptime(uptime)))
         };
         assert_eq!(observe(107, 9_004_000), Arrival::Gap(7));
@@ -248,7 +257,9 @@ mod tests {
         ] {
             let standings = Standings::default();
             standings.note([(key(1, 0), Some(standing(100, 1_000)))].into_iter());
-            let mut sequence = restarted(&standings).resume(&key(1, 0), UnixMillis(5_000));
+            let (mut sequence, booted) =
+                restarted(&standings).resume(&key(1, 0), UnixMillis(5_000));
+            assert_eq!(booted, Some(UnixMillis(77)));
             let outcome = sequence.observe(number, Some(1), Some(SysUptime(uptime)));
             assert_eq!(outcome, arrival, "{number}");
         }
@@ -275,7 +286,7 @@ mod tests {
         let standings = Standings::default();
         standings.note([(key(1, 0), Some(standing(100, 0)))].into_iter());
         let now = UnixMillis(30 * 24 * 3_600_000);
-        let mut sequence = restarted(&standings).resume(&key(1, 0), now);
+        let (mut sequence, _) = restarted(&standings).resume(&key(1, 0), now);
         assert_eq!(sequence.observe(107, Some(1), None), Arrival::InOrder);
     }
 
