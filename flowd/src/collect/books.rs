@@ -167,6 +167,7 @@ pub struct Books {
     pub(super) samples: SampleBooks,
     pub(super) elements_learned: Counter,
     pub(super) elements_refused: Counter,
+    pub(super) lists_over_limit: Counter,
     pub(super) redefinitions: Counter,
     pub(super) redefinitions_not_withdrawn: Counter,
     pub(super) standings: Standings,
@@ -247,6 +248,7 @@ impl Books {
             samples: self.samples.statistics(),
             elements_learned: self.elements_learned.value(),
             elements_refused: self.elements_refused.value(),
+            lists_over_limit: self.lists_over_limit.value(),
             redefinitions: self.redefinitions.value(),
             redefinitions_not_withdrawn: self.redefinitions_not_withdrawn.value(),
             exporters_over_limit,
@@ -316,6 +318,9 @@ pub struct Statistics {
     pub elements_learned: u64,
     /// Descriptions of elements that contradict what is known, or are none.
     pub elements_refused: u64,
+    /// Records whose lists refer to more templates than are kept with them: the lists show as
+    /// octets.
+    pub lists_over_limit: u64,
     /// Templates that took the place of another of their exporter, domain, port and number.
     pub redefinitions: u64,
     /// Of these, such as came over connections without a withdrawal.

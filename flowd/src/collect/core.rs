@@ -3,6 +3,7 @@
 use super::books::{Books, CollectDrop};
 use super::exporters::ExporterBooks;
 use super::learn::learn_elements;
+use super::lists::ListTemplates;
 use super::pending::{Held, PendingKey, PendingStore};
 use super::plan::Plan;
 use super::rows::{Output, RecordContext, decode_records};
@@ -58,10 +59,15 @@ impl Core {
                 received: held.received,
                 record_index: held.record_index,
                 sampling_interval: 0,
+                templates: Some(ListTemplates { domain: &domain, source: held.source }),
+                lists_over_limit: 0,
             };
             self.books.sets_late.add(1);
             exporter.sets_late.add(1);
             self.decode_set(&template.plan, &held.body, &mut context, &exporter, output);
+            template.plan.facts(&held.body, &mut self.offsets, |facts| {
+                exporter.take(facts, held.received);
+            });
         }
     }
 
@@ -96,6 +102,7 @@ impl Core {
         learn_elements(plan, body, &mut self.offsets, &self.books);
         let records = u64::from(context.record_index.saturating_sub(first_index));
         self.books.records.add(records);
+        self.books.lists_over_limit.add(context.lists_over_limit);
         exporter.records.add(records);
         match outcome {
             Ok(()) => self.books.sets_decoded.add(1),

@@ -269,6 +269,8 @@ impl Decoder {
             received,
             record_index: 0,
             sampling_interval: 0,
+            templates: None,
+            lists_over_limit: 0,
         };
         let streams_before = session.samples.len();
         let counts = self.sflow.decode(&datagram, &mut session.samples, &mut context, output);

@@ -1,7 +1,7 @@
 //! The counters of each exporter: as many as there is room for, and the sum of all others.
 
 use super::books::{Books, CollectDrop, ExporterStatistics, SamplingStatistics, by_name};
-use super::facts::Sampling;
+use super::facts::{Facts, Sampling};
 use super::sflow::SampleBooks;
 use crate::model::time::UnixMillis;
 use crate::model::{ObservationDomainId, Origin, Protocol};
@@ -48,6 +48,16 @@ impl ExporterBooks {
     /// Octets that they take.
     pub(super) const SIZE: usize =
         size_of::<Self>() + CollectDrop::ALL.len() * size_of::<Counter>() + 16;
+
+    /// It told of itself in a record.
+    pub(super) fn take(&self, facts: Facts, received: UnixMillis) {
+        if let Some(booted) = facts.booted {
+            self.note_boot(booted);
+        }
+        if let Some(sampling) = facts.sampling {
+            self.note_sampling(sampling, received);
+        }
+    }
 
     /// It told when it booted.
     pub(super) fn note_boot(&self, booted: UnixMillis) {

@@ -71,6 +71,8 @@ pub(super) fn decode_fixed_message(
         received,
         record_index: 0,
         sampling_interval: interval,
+        templates: None,
+        lists_over_limit: 0,
     };
     core.books.sets.add(1);
     let plan = decoder.plan(header.version, interval > 0);

@@ -4,6 +4,7 @@ use super::books::CollectDrop;
 use super::copy::Clocks;
 use super::core::{Core, drop_held};
 use super::decode::{MessageContext, drop_reason};
+use super::lists::ListTemplates;
 use super::peer::Transport;
 use super::pending::{Held, PendingKey};
 use super::rows::{Output, RecordContext};
@@ -166,6 +167,11 @@ impl MessageWork<'_> {
             received: self.message.received,
             record_index: self.record_index,
             sampling_interval: 0,
+            templates: self.session.templates.as_deref().map(|domain| ListTemplates {
+                domain,
+                source: Source { port: self.session.port, transport: self.message.transport },
+            }),
+            lists_over_limit: 0,
         };
         self.core.decode_set(&template.plan, body, &mut context, &self.session.books, output);
         let after = context.record_index;

@@ -47,6 +47,7 @@ mod fixed;
 mod learn;
 mod listen;
 mod listen_tcp;
+mod lists;
 mod message;
 mod peer;
 mod pending;

@@ -13,8 +13,10 @@ use super::assign::{Field, Target, assign};
 use super::copy::How;
 use super::facts::FactFields;
 use super::learn::DescriptionFields;
+use super::lists::ListField;
 use crate::model::{
-    BATCH_ROWS_MAX, Column, ColumnKind, ColumnSet, Protocol, RecordType, Shape, VARIABLE_LENGTH,
+    BATCH_ROWS_MAX, Column, ColumnKind, ColumnSet, ExtraSpec, Protocol, RecordType, Shape,
+    VARIABLE_LENGTH, ie,
 };
 use crate::wire::FieldSpecifier;
 use std::num::NonZeroUsize;
@@ -22,6 +24,9 @@ use std::sync::{Arc, OnceLock};
 
 /// Addresses that can be sent in both families: source, destination, next hop.
 const FAMILIES_MAX: usize = 3;
+/// Where the templates of a record's lists are kept.
+const SUB_TEMPLATES: ExtraSpec =
+    ExtraSpec { enterprise: ie::PEN_SUB_TEMPLATES, id: 0, length: VARIABLE_LENGTH };
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 
@@ -39,6 +44,7 @@ pub(super) struct Plan {
     wide: Box<[(usize, usize)]>,
     icmp: Option<IcmpPort>,
     facts: FactFields,
+    lists: Box<[ListField]>,
     /// Are times of uptime sent that only the session's clock can tell?
     is_relative: bool,
     /// Variants that records differ in; as many follow where the clock is not known.
@@ -195,6 +201,7 @@ impl Plan {
         }
         let is_relative = copies.iter().any(|copy| copy.how == How::Uptime);
         let variant_count = record_variants.saturating_mul(if is_relative { 2 } else { 1 });
+        let lists: Vec<ListField> = fields.iter().enumerate().filter_map(list_field).collect();
         let facts = FactFields::find(fields.iter().map(|field| &field.spec));
         let descriptions = (record_type == RecordType::Options)
             .then(|| DescriptionFields::find(fields.iter().map(|field| &field.spec)))
@@ -209,6 +216,7 @@ impl Plan {
             wide: wide.into(),
             icmp,
             facts,
+            lists: lists.into(),
             is_relative,
             record_variants,
             record_type,
@@ -236,6 +244,11 @@ impl Plan {
     /// Do records of the template differ in what they carry?
     pub(super) fn has_variants(&self) -> bool {
         self.record_variants > 1
+    }
+
+    /// The lists in records.
+    pub(super) const fn lists(&self) -> &[ListField] {
+        &self.lists
     }
 
     /// Where records tell of the exporter itself.
@@ -392,6 +405,9 @@ impl Plan {
                 _ => extras.push((index, after)),
             }
         }
+        if !self.lists.is_empty() {
+            specs.push(SUB_TEMPLATES);
+        }
         Variant {
             shape: Arc::new(Shape {
                 record_type: self.record_type,
@@ -401,6 +417,13 @@ impl Plan {
             extras: extras.into(),
         }
     }
+}
+
+/// The list that a field is, if it is kept as one.
+fn list_field((index, field): (usize, &Field)) -> Option<ListField> {
+    let ExtraSpec { enterprise, id, length } = field.spec;
+    let list = ListField::of(index, ie::element_type(enterprise, id), length);
+    list.filter(|_| field.target == Target::Extra)
 }
 
 /// Octets of a variable-length value, its length prefix included (RFC 7011 section 7).

@@ -2,6 +2,7 @@
 
 use super::books::CollectDrop;
 use super::copy::{Clocks, How, Strided, fill, fill_uptime_since};
+use super::lists::{ListTemplates, append_sub_templates};
 use super::plan::{Plan, Variant};
 use crate::model::time::UnixMillis;
 use crate::model::{Column, ColumnMut, ColumnSet, FlowBatch, Origin};
@@ -36,6 +37,10 @@ pub(super) struct RecordContext<'a> {
     pub(super) record_index: u32,
     /// The message's sampling interval, for plans that have its column as their own.
     pub(super) sampling_interval: u32,
+    /// What lists are read by.
+    pub(super) templates: Option<ListTemplates<'a>>,
+    /// Records whose lists refer to more templates than are kept with them.
+    pub(super) lists_over_limit: u64,
 }
 
 /// Appends the records of a set. `offsets` is memory that is used again.
@@ -99,7 +104,8 @@ fn append_alike(
         };
         rest = after;
         let run = Fields { records, ..*fields };
-        columns = columns.union(append_run(plan.variant(variant), &run, count, context, batch));
+        columns =
+            columns.union(append_run(plan, plan.variant(variant), &run, count, context, batch));
     }
     fill_columns(plan, columns, fields, start..batch.len(), context, batch);
 }
@@ -123,7 +129,7 @@ fn decode_variable(
         output.room();
         let fields = Fields { records: record, record_size, offsets };
         let start = output.batch.len();
-        let columns = append_run(plan.variant(variant), &fields, 1, context, output.batch);
+        let columns = append_run(plan, plan.variant(variant), &fields, 1, context, output.batch);
         let rows = start..output.batch.len();
         fill_columns(plan, columns, &fields, rows, context, output.batch);
     }
@@ -175,10 +181,11 @@ impl Fields<'_> {
 /// Appends the rows of `count` records of one variant, and their extras; says which columns they
 /// have.
 fn append_run(
+    plan: &Plan,
     variant: &Variant,
     fields: &Fields<'_>,
     count: usize,
-    context: &RecordContext<'_>,
+    context: &mut RecordContext<'_>,
     batch: &mut FlowBatch,
 ) -> ColumnSet {
     let rows = batch.append_rows(&variant.shape, context.origin, count);
@@ -189,6 +196,12 @@ fn append_run(
             for &(first, after) in &variant.extras {
                 let range = fields.offset(first)..fields.offset(after);
                 batch.extend_extras(record.get(range).unwrap_or_default());
+            }
+            if !plan.lists().is_empty() {
+                let templates = context.templates;
+                let fits = append_sub_templates(plan, record, fields.offsets, templates, batch);
+                context.lists_over_limit =
+                    context.lists_over_limit.saturating_add(u64::from(!fits));
             }
         }
     }

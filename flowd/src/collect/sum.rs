@@ -41,6 +41,7 @@ impl Statistics {
             samples,
             elements_learned,
             elements_refused,
+            lists_over_limit,
             redefinitions,
             redefinitions_not_withdrawn,
             exporters_over_limit,
@@ -76,6 +77,7 @@ impl Statistics {
         self.samples.add(samples);
         add(&mut self.elements_learned, *elements_learned);
         add(&mut self.elements_refused, *elements_refused);
+        add(&mut self.lists_over_limit, *lists_over_limit);
         add(&mut self.redefinitions, *redefinitions);
         add(&mut self.redefinitions_not_withdrawn, *redefinitions_not_withdrawn);
         add(&mut self.exporters_over_limit, *exporters_over_limit);

@@ -92,6 +92,8 @@ fn a_full_batch_is_handed_on() {
             received: RECEIVED,
             record_index: 0,
             sampling_interval: 0,
+            templates: None,
+            lists_over_limit: 0,
         };
         let mut output = Output { batch: &mut bench.batch, full: &mut full };
         bench.decoder.decode(&datagram, &mut bench.sequences, &mut context, &mut output);

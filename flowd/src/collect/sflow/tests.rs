@@ -46,6 +46,8 @@ impl Bench {
             received: RECEIVED,
             record_index: 0,
             sampling_interval: 0,
+            templates: None,
+            lists_over_limit: 0,
         };
         let Self { decoder, sequences, batch, records } = self;
         let mut take = |batch: &FlowBatch| {

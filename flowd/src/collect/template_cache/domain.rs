@@ -122,6 +122,23 @@ impl DomainTemplates {
         own.or_else(|| snapshot.newest.get(&id).filter(is_alive)).cloned()
     }
 
+    /// Lets `read` look up the fields of the templates that a source's sets are read by.
+    pub(in crate::collect) fn with_fields<R>(
+        &self,
+        source: Source,
+        read: impl for<'t> FnOnce(&'t dyn Fn(u16) -> Option<&'t [FieldSpecifier]>) -> R,
+    ) -> R {
+        let snapshot: Arc<Snapshot> = self.snapshot.load_full();
+        let snapshot = &*snapshot;
+        let lookup = move |raw_id| {
+            let id = TemplateId::new(raw_id)?;
+            let own = snapshot.by_source.get(&(source, id));
+            let template = own.or_else(|| snapshot.newest.get(&id))?;
+            Some(template.announcement.fields.as_slice())
+        };
+        read(&lookup)
+    }
+
     /// Is it of no more use?
     pub(in crate::collect) fn is_forgotten(&self) -> bool {
         self.forgotten.is_raised()
