@@ -8,6 +8,6 @@ pub mod number;
 pub mod random;
 pub mod seeds;
 pub mod send;
+pub mod streams;
 pub mod traffic;
-pub mod v5;
 pub mod v9;

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests panic rather than return an error")]
 
+mod allocations;
 mod differential;
 mod fuzz;
 mod hostile;
