@@ -61,6 +61,8 @@ macro_rules! with_columns {
             (ReversePacketDeltaCount, reverse_packet_delta_count, u64, U64, 2, "reversePacketDeltaCount", "Packets of the reverse direction (RFC 5103)."),
             (OctetTotalCount, octet_total_count, u64, U64, 85, "octetTotalCount", "Octets since the flow began, where the exporter counts so."),
             (PacketTotalCount, packet_total_count, u64, U64, 86, "packetTotalCount", "Packets since the flow began, where the exporter counts so."),
+            (ReverseOctetTotalCount, reverse_octet_total_count, u64, U64, 85, "reverseOctetTotalCount", "The same of the reverse direction (RFC 5103)."),
+            (ReversePacketTotalCount, reverse_packet_total_count, u64, U64, 86, "reversePacketTotalCount", "The same of the reverse direction (RFC 5103)."),
             (InitiatorOctets, initiator_octets, u64, U64, 231, "initiatorOctets", "Octets of payload from the side that opened the connection."),
             (ResponderOctets, responder_octets, u64, U64, 232, "responderOctets", "Octets of payload from the other side."),
             (InitiatorPackets, initiator_packets, u64, U64, 298, "initiatorPackets", "Packets from the side that opened the connection."),
@@ -137,6 +139,21 @@ macro_rules! define_column {
 with_columns!(define_column);
 
 impl Column {
+    /// The counters of octets, in both directions each. A record's volume is the first pair that
+    /// it has one of: exporters that keep no deltas count by side of a connection, or from its
+    /// beginning.
+    pub const OCTETS: [[Self; 2]; 3] = [
+        [Self::OctetDeltaCount, Self::ReverseOctetDeltaCount],
+        [Self::InitiatorOctets, Self::ResponderOctets],
+        [Self::OctetTotalCount, Self::ReverseOctetTotalCount],
+    ];
+    /// The counters of packets, as [`Column::OCTETS`] has those of octets.
+    pub const PACKETS: [[Self; 2]; 3] = [
+        [Self::PacketDeltaCount, Self::ReversePacketDeltaCount],
+        [Self::InitiatorPackets, Self::ResponderPackets],
+        [Self::PacketTotalCount, Self::ReversePacketTotalCount],
+    ];
+
     /// How many columns there are.
     pub const COUNT: usize = Self::ALL.len();
 
@@ -167,7 +184,29 @@ impl Column {
     /// Is it a counter of the reverse direction?
     #[must_use]
     pub const fn is_reverse(self) -> bool {
-        matches!(self, Self::ReverseOctetDeltaCount | Self::ReversePacketDeltaCount)
+        matches!(
+            self,
+            Self::ReverseOctetDeltaCount
+                | Self::ReversePacketDeltaCount
+                | Self::ReverseOctetTotalCount
+                | Self::ReversePacketTotalCount
+        )
+    }
+
+    /// Does it count packets or octets of the flow?
+    #[must_use]
+    pub const fn is_volume(self) -> bool {
+        matches!(
+            self,
+            Self::OctetDeltaCount
+                | Self::PacketDeltaCount
+                | Self::OctetTotalCount
+                | Self::PacketTotalCount
+                | Self::InitiatorOctets
+                | Self::ResponderOctets
+                | Self::InitiatorPackets
+                | Self::ResponderPackets
+        ) || self.is_reverse()
     }
 
     /// Its place in [`Column::ALL`].

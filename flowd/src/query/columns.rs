@@ -27,7 +27,7 @@ pub(super) fn add_columns(field: Field, columns: &mut BTreeSet<usize>) {
         }
         Field::Measure(measure) => {
             for operand in operands(measure) {
-                both(*operand).into_iter().for_each(&mut add);
+                both(operand).into_iter().for_each(&mut add);
             }
         }
         Field::IcmpType | Field::IcmpCode => {
@@ -62,20 +62,19 @@ pub(super) const fn prefix_length_columns(field: Field) -> [Column; 2] {
     }
 }
 
-const BYTES: [Column; 2] = [Column::OctetDeltaCount, Column::ReverseOctetDeltaCount];
-const PACKETS: [Column; 2] = [Column::PacketDeltaCount, Column::ReversePacketDeltaCount];
 const TIMES: [Column; 2] = [Column::FlowStartMilliseconds, Column::FlowEndMilliseconds];
 
 /// The pairs of columns that a measure is computed from.
-const fn operands(measure: Measure) -> &'static [[Column; 2]] {
-    match measure {
-        Measure::Bytes => &[BYTES],
-        Measure::Packets => &[PACKETS],
-        Measure::Duration => &[TIMES],
-        Measure::BitsPerSecond => &[BYTES, TIMES],
-        Measure::PacketsPerSecond => &[PACKETS, TIMES],
-        Measure::BytesPerPacket => &[BYTES, PACKETS],
-    }
+fn operands(measure: Measure) -> impl Iterator<Item = [Column; 2]> {
+    let parts: [&'static [[Column; 2]]; 2] = match measure {
+        Measure::Bytes => [&Column::OCTETS, &[]],
+        Measure::Packets => [&Column::PACKETS, &[]],
+        Measure::Duration => [&[TIMES], &[]],
+        Measure::BitsPerSecond => [&Column::OCTETS, &[TIMES]],
+        Measure::PacketsPerSecond => [&Column::PACKETS, &[TIMES]],
+        Measure::BytesPerPacket => [&Column::OCTETS, &Column::PACKETS],
+    };
+    parts.into_iter().flatten().copied()
 }
 
 /// The values of a column as they are stored.
@@ -251,18 +250,37 @@ fn both_directions<'a>(batch: &'a RecordBatch, [forward, reverse]: [Column; 2]) 
     Numbers { values: pairs.map(|(a, b)| a.saturating_add(*b)).collect(), present }
 }
 
+/// The first of these pairs that a record has one of, summed.
+fn volume<'a>(batch: &'a RecordBatch, [first, others @ ..]: [[Column; 2]; 3]) -> Numbers<'a> {
+    let mut numbers = both_directions(batch, first);
+    for pair in others {
+        let is_stored = pair.iter().any(|column| stored(batch, column.name()).is_some());
+        let Some(present) = numbers.present.as_ref().filter(|_| is_stored) else {
+            continue;
+        };
+        // Absent ones are zero, on either side.
+        let other = both_directions(batch, pair);
+        let mut values = numbers.values.into_owned();
+        for row in (!present).set_indices() {
+            values[row] = other.values[row];
+        }
+        numbers = Numbers { values: Cow::Owned(values), present: Some(present | &other.present()) };
+    }
+    numbers
+}
+
 /// The numbers of a measure. A rate over no time is zero, as in nfdump.
 pub(super) fn measure<'a>(batch: &'a RecordBatch, measure: Measure) -> Numbers<'a> {
     match measure {
-        Measure::Bytes => both_directions(batch, BYTES),
-        Measure::Packets => both_directions(batch, PACKETS),
+        Measure::Bytes => volume(batch, Column::OCTETS),
+        Measure::Packets => volume(batch, Column::PACKETS),
         Measure::Duration => duration(batch),
-        Measure::BitsPerSecond => quotient(&both_directions(batch, BYTES), 8_000, &duration(batch)),
+        Measure::BitsPerSecond => quotient(&volume(batch, Column::OCTETS), 8_000, &duration(batch)),
         Measure::PacketsPerSecond => {
-            quotient(&both_directions(batch, PACKETS), 1_000, &duration(batch))
+            quotient(&volume(batch, Column::PACKETS), 1_000, &duration(batch))
         }
         Measure::BytesPerPacket => {
-            quotient(&both_directions(batch, BYTES), 1, &both_directions(batch, PACKETS))
+            quotient(&volume(batch, Column::OCTETS), 1, &volume(batch, Column::PACKETS))
         }
     }
 }

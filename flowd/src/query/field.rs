@@ -227,16 +227,8 @@ impl Field {
     /// Is it a number of which more means more traffic, so that the most come first?
     #[must_use]
     pub fn is_amount(self) -> bool {
-        matches!(
-            self,
-            Self::Measure(_)
-                | Self::Column(
-                    Column::OctetDeltaCount
-                        | Column::PacketDeltaCount
-                        | Column::ReverseOctetDeltaCount
-                        | Column::ReversePacketDeltaCount
-                )
-        )
+        matches!(self, Self::Measure(_))
+            || matches!(self, Self::Column(column) if column.is_volume())
     }
 }
 

@@ -202,15 +202,17 @@ fn icmp(stored: &Stored) -> Option<u64> {
 }
 
 pub(super) fn measured(measure: Measure, stored: &Stored) -> Option<u64> {
-    let sum = |forward, reverse| {
-        let (forward, reverse) = (number(stored, forward), number(stored, reverse));
-        if forward.is_none() && reverse.is_none() {
-            return None;
-        }
-        Some(forward.unwrap_or(0) + reverse.unwrap_or(0))
+    let sum = |pairs: [[Column; 2]; 3]| {
+        pairs.into_iter().find_map(|pair| {
+            let [forward, reverse] = pair.map(|column| number(stored, column));
+            if forward.is_none() && reverse.is_none() {
+                return None;
+            }
+            Some(forward.unwrap_or(0) + reverse.unwrap_or(0))
+        })
     };
-    let bytes = || sum(Column::OctetDeltaCount, Column::ReverseOctetDeltaCount);
-    let packets = || sum(Column::PacketDeltaCount, Column::ReversePacketDeltaCount);
+    let bytes = || sum(Column::OCTETS);
+    let packets = || sum(Column::PACKETS);
     let duration = || {
         let start = stored.record.value(Column::FlowStartMilliseconds)?;
         let end = stored.record.value(Column::FlowEndMilliseconds)?;

@@ -388,6 +388,23 @@ fn bytes_and_packets_count_both_directions() {
 }
 
 #[test]
+fn a_volume_is_the_first_pair_of_counters_that_a_record_has() {
+    let of = |columns: &[(Column, u64)]| Stored { record: record_of(columns), origin: origin() };
+    let stored = [
+        of(&[(Column::InitiatorOctets, 20), (Column::ResponderOctets, 5)]),
+        of(&[(Column::OctetTotalCount, 7), (Column::ReverseOctetTotalCount, 3)]),
+        of(&[(Column::OctetDeltaCount, 1), (Column::OctetTotalCount, 900)]),
+        of(&[(Column::FirewallEvent, 1)]),
+    ];
+    for (filter, found) in [("bytes 25", 1), ("bytes 10", 1), ("bytes 1", 1), ("bytes > 0", 3)] {
+        assert_eq!(filtered(filter, &stored), found, "{filter}");
+    }
+    let request = QueryRequest { summary: true, ..QueryRequest::default() };
+    let rows = run_request(&request, &stored).unwrap();
+    assert_eq!(rows, ["deltaFlowCount=4 packetDeltaCount=0 octetDeltaCount=36"]);
+}
+
+#[test]
 fn icmp_types_are_those_of_icmp_records_only() {
     let record = |protocol, ipv4, ipv6| {
         let columns = [

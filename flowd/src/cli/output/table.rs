@@ -193,10 +193,11 @@ fn record_cells(row: &[(&str, Value<'_>)]) -> Vec<String> {
         Some(Value::Millis(millis)) => Some(millis),
         _ => None,
     };
-    let sum = |forward, reverse| {
-        let both = [number(forward), number(reverse)];
-        let sum = both.into_iter().flatten().reduce(u64::saturating_add);
-        sum.map_or_else(String::new, scaled)
+    // Of the first pair of counters that the record has one of.
+    let sum = |pairs: [[Column; 2]; 3]| {
+        let of =
+            |pair: [Column; 2]| pair.into_iter().filter_map(number).reduce(u64::saturating_add);
+        pairs.into_iter().find_map(of).map_or_else(String::new, scaled)
     };
     let (start, end) = (time(Column::FlowStartMilliseconds), time(Column::FlowEndMilliseconds));
     let shown_start = start.or(end).or_else(|| time(Column::CollectionTimeMilliseconds));
@@ -226,8 +227,8 @@ fn record_cells(row: &[(&str, Value<'_>)]) -> Vec<String> {
         if is_biflow { "<->" } else { "->" }.to_owned(),
         destination,
         number(Column::TcpControlBits).map_or_else(String::new, flags),
-        sum(Column::PacketDeltaCount, Column::ReversePacketDeltaCount),
-        sum(Column::OctetDeltaCount, Column::ReverseOctetDeltaCount),
+        sum(Column::PACKETS),
+        sum(Column::OCTETS),
     ]
 }
 
@@ -247,20 +248,10 @@ fn cell(name: &str, value: Value<'_>) -> String {
     match (Column::from_name(name), value) {
         (Some(Column::ProtocolIdentifier), Value::Unsigned(number)) => protocol(number),
         (Some(Column::TcpControlBits), Value::Unsigned(bits)) => flags(bits),
-        (Some(column), Value::Unsigned(number)) if is_amount(column) => scaled(number),
+        (Some(column), Value::Unsigned(number)) if column.is_volume() => scaled(number),
         (_, Value::Millis(millis)) => date(millis),
         (_, value) => Visible(value).to_string(),
     }
-}
-
-const fn is_amount(column: Column) -> bool {
-    matches!(
-        column,
-        Column::OctetDeltaCount
-            | Column::PacketDeltaCount
-            | Column::ReverseOctetDeltaCount
-            | Column::ReversePacketDeltaCount
-    )
 }
 
 /// Numbers are read by their last digit, everything else by its first letter.
