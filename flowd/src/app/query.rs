@@ -4,14 +4,17 @@ use super::clock;
 use super::elements;
 use super::statistics::StoreStatistics;
 use crate::archive::{SegmentReader, StoreSnapshot, block_batch, block_time_range};
+use crate::collect::Statistics;
 use crate::model::time::UnixMillis;
 use crate::model::{ObservationDomainId, RecordType};
 use crate::query::{
-    Coverage, ExporterLoss, Gap, Outcome, Plan, RecordBatch, Sink, Source, SourceError,
+    Coverage, ExporterLoss, Gap, Outcome, Plan, RecordBatch, SampledExporter, Sink, Source,
+    SourceError,
 };
 use crate::ring::Block;
 use crate::telemetry::Flag;
 use anyhow::Result;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -111,7 +114,8 @@ fn coverage(store: &Path, snapshot: &StoreSnapshot) -> Result<Coverage> {
     let losses = statistics.collect.all_exporters().map(|exporter| ExporterLoss {
         address: exporter.address,
         domain: ObservationDomainId(exporter.domain),
-        sequence_missing: exporter.messages_lost,
+        // A protocol counts one of the two.
+        sequence_missing: exporter.messages_lost.saturating_add(exporter.records_lost),
         dropped: exporter.set_drops.values().sum(),
     });
     let lost = snapshot.losses.iter().map(|loss| Gap {
@@ -131,8 +135,23 @@ fn coverage(store: &Path, snapshot: &StoreSnapshot) -> Result<Coverage> {
         gaps: lost.chain(absent).collect(),
         losses: losses.filter(|loss| loss.sequence_missing + loss.dropped > 0).collect(),
         damage: damage(snapshot),
-        sampling: Vec::new(),
+        sampling: sampling(&statistics.collect),
     })
+}
+
+/// The exporters that told that they sample, each of their rates once.
+fn sampling(statistics: &Statistics) -> Vec<SampledExporter> {
+    let mut sampled = Vec::new();
+    for exporter in statistics.all_exporters() {
+        let intervals: BTreeSet<u64> =
+            exporter.sampling.iter().map(|it| it.interval).filter(|&it| it > 1).collect();
+        sampled.extend(intervals.into_iter().map(|interval| SampledExporter {
+            address: exporter.address,
+            domain: ObservationDomainId(exporter.domain),
+            interval,
+        }));
+    }
+    sampled
 }
 
 /// What of the store cannot be read or is not there: no answer has the records in it.

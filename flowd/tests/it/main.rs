@@ -28,6 +28,7 @@ mod live_traffic;
 mod namespace;
 mod netflow_v9;
 mod pcap_flows;
+mod protocols;
 mod resend;
 mod restart;
 mod support;
