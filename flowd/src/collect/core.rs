@@ -88,7 +88,7 @@ impl Core {
         });
     }
 
-    /// Appends the records of a set.
+    /// Appends the records of a set; false if damage ended it before its last one.
     pub(super) fn decode_set(
         &mut self,
         plan: &Plan,
@@ -96,7 +96,7 @@ impl Core {
         context: &mut RecordContext<'_>,
         exporter: &ExporterBooks,
         output: &mut Output<'_>,
-    ) {
+    ) -> bool {
         let first_index = context.record_index;
         let outcome = decode_records(plan, body, &mut self.offsets, context, output);
         learn_elements(plan, body, &mut self.offsets, &self.books);
@@ -111,5 +111,6 @@ impl Core {
                 exporter.set_drops.count(reason, 1);
             }
         }
+        outcome.is_ok()
     }
 }
