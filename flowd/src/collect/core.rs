@@ -4,6 +4,7 @@ use super::books::{Books, CollectDrop};
 use super::exporters::ExporterBooks;
 use super::learn::learn_elements;
 use super::lists::ListTemplates;
+use super::peer::{Peer, Transport};
 use super::pending::{Held, PendingKey, PendingStore};
 use super::plan::Plan;
 use super::rows::{Output, RecordContext, decode_records};
@@ -78,6 +79,17 @@ impl Core {
         }
         for key in self.pending.due(self.store.epoch(), now) {
             self.resume(&key, output);
+        }
+    }
+
+    /// Forgets the templates of a connection that has ended, and gives up what waits for some.
+    pub(super) fn disconnect(&self, peer: Peer) {
+        let Self { store, books, pending, .. } = self;
+        store.disconnect(peer);
+        if peer.transport == Transport::Tcp {
+            pending.disconnect(peer, &mut |key, held| {
+                drop_held(books, key, held, CollectDrop::TemplateMissing);
+            });
         }
     }
 

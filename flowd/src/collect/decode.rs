@@ -147,10 +147,11 @@ impl Decoder {
         self.core.retry(received, &mut output);
     }
 
-    /// A connection has ended: its session ends with it, and so do its templates.
+    /// A connection has ended: its session ends with it, and so do its templates
+    /// and what waits for them.
     pub fn disconnect(&mut self, peer: Peer) {
         self.sessions.forget_peer(peer);
-        self.core.store.disconnect(peer);
+        self.core.disconnect(peer);
     }
 
     /// Looks after what waits for its template: decodes what another worker has learned the
