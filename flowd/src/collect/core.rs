@@ -67,7 +67,7 @@ impl Core {
             exporter.sets_late.add(1);
             self.decode_set(&template.plan, &held.body, &mut context, &exporter, output);
             template.plan.facts(&held.body, &mut self.offsets, |facts| {
-                exporter.take(facts, held.received);
+                exporter.take_late(facts, held.received);
             });
         }
     }

@@ -52,7 +52,8 @@ impl DescriptionFields {
     pub(super) fn find<'a>(specs: impl Iterator<Item = &'a ExtraSpec> + Clone) -> Option<Self> {
         let find = |id: u16| {
             let mut fields = specs.clone().enumerate();
-            let (field, spec) = fields.find(|(_, spec)| (spec.enterprise, spec.id) == (0, id))?;
+            let is_it = |s: &ExtraSpec| (s.enterprise, s.id) == (0, id) && s.length > 0;
+            let (field, spec) = fields.find(|(_, spec)| is_it(spec))?;
             Some(Place { field, is_variable: spec.length == VARIABLE_LENGTH })
         };
         Some(Self {
@@ -107,9 +108,9 @@ fn text(octets: &[u8]) -> &[u8] {
 pub(super) fn learn_elements(plan: &Plan, body: &[u8], scratch: &mut Vec<usize>, books: &Books) {
     let Some(fields) = plan.descriptions() else { return };
     let mut rest = body;
-    while rest.len() >= plan.record_size_min().get() && plan.measure(rest, scratch).is_some() {
-        let size = scratch.last().copied().unwrap_or(rest.len());
-        let Some((record, after)) = rest.split_at_checked(size.max(1)) else { return };
+    while rest.len() >= plan.record_size_min().get() {
+        let Some(size) = plan.measure(rest, scratch) else { return };
+        let Some((record, after)) = rest.split_at_checked(size.get()) else { return };
         rest = after;
         if let Some(told) = fields.read(record, scratch) {
             match learn(&told) {

@@ -1,8 +1,12 @@
 //! What a peer can make the collector do, counted: locks, sessions, templates, sets that wait.
 
+use super::facts::Sampling;
+use super::plan::Plan;
 use super::*;
 use crate::model::time::UnixMillis;
-use crate::model::{FlowBatch, ObservationDomainId};
+use crate::model::{
+    ColumnSet, FlowBatch, ObservationDomainId, Origin, Protocol, RecordType, VARIABLE_LENGTH,
+};
 use crate::wire::ipfix::{Header, MessageEncoder};
 use crate::wire::{FieldSpecifier, TemplateId, TemplateRecord};
 use std::net::SocketAddr;
@@ -121,4 +125,72 @@ fn what_waits_for_a_template_goes_with_its_connection() {
     assert_eq!(collector.ports, [2, 4, 3]);
     let statistics = collector.books.statistics();
     assert_eq!((statistics.set_drops["templateMissing"], statistics.sets_held), (1, 0));
+}
+
+fn plan(fields: &[(u16, u16)]) -> Plan {
+    let field = |&(id, length)| FieldSpecifier { enterprise: 0, id, length };
+    let specifiers: Vec<_> = fields.iter().map(field).collect();
+    Plan::compile(RecordType::Flow, &specifiers, Protocol::Ipfix, ColumnSet::EMPTY).unwrap()
+}
+
+#[test]
+fn fields_without_octets_cost_nothing_in_a_record_and_are_kept() {
+    let mut fields = vec![(82, 0); 1_000];
+    fields.insert(500, (7, 2));
+    fields.insert(600, (83, VARIABLE_LENGTH));
+    fields.insert(700, (84, 1));
+    let plan = plan(&fields);
+    assert_eq!(plan.step_count(), 3);
+    // What lay there before is not looked at.
+    let mut offsets = vec![77; 2_000];
+    let record = [0, 9, 2, b'a', b'b', b'c'];
+    assert_eq!(plan.measure(&record, &mut offsets).unwrap().get(), 6);
+    assert_eq!((&offsets[600..602], &offsets[700..702]), (&[2, 5][..], &[5, 6][..]));
+    let variant = plan.variant(0);
+    // The column's octets come first; what is kept lies in one piece.
+    assert_eq!(*variant.extras, [(600, 701)]);
+    assert_eq!(variant.shape.extras.len(), 1_002);
+}
+
+#[test]
+fn a_template_of_many_variants_counts_what_its_records_can_make_of_it() {
+    let mut fields = vec![
+        (8, 4),
+        (27, 16),
+        (12, 4),
+        (28, 16),
+        (15, 4),
+        (62, 16), // both families
+        (4, 1),
+        (7, 2),
+        (11, 2), // ICMP in the port
+        (1, 16), // wide
+    ];
+    let few = plan(&fields).size();
+    fields.extend(vec![(82, 1); 1_000]);
+    let many = plan(&fields);
+    let made: usize = (0..162).map(|index| size_of_val(&*many.variant(index).shape.extras)).sum();
+    assert!(made >= 162 * 8_000, "{made}");
+    assert!(many.size() > made, "{} {made}", many.size());
+    assert!(few < 100_000, "{few}");
+}
+
+#[test]
+fn samplers_beyond_the_limit_are_counted_and_the_others_stay() {
+    let books = Books::default();
+    let origin = Origin {
+        address: [192, 0, 2, 1].into(),
+        domain: ObservationDomainId(0),
+        protocol: Protocol::Sflow,
+    };
+    let exporter = books.exporter(&origin);
+    for round in 0..3 {
+        for sampler in 0..1_030 {
+            exporter.note_sampling(Sampling { sampler, interval: 10 + round }, NOW);
+        }
+    }
+    let statistics = books.statistics();
+    let row = &statistics.exporters[0];
+    assert_eq!((row.sampling.len(), row.samplers_over_limit), (1_024, 18));
+    assert!(row.sampling.iter().all(|sampling| sampling.interval == 12));
 }

@@ -120,9 +120,7 @@ fn decode_variable(
 ) -> Result<(), CollectDrop> {
     let mut records = VariableRecords::new(body);
     while let Some(rest) = records.rest(plan.record_size_min()) {
-        plan.measure(rest, offsets).ok_or(CollectDrop::Malformed)?;
-        let record_size =
-            offsets.last().copied().and_then(NonZeroUsize::new).ok_or(CollectDrop::Malformed)?;
+        let record_size = plan.measure(rest, offsets).ok_or(CollectDrop::Malformed)?;
         let record = records.take(record_size).ok_or(CollectDrop::Malformed)?;
         let variant = if plan.has_variants() { plan.variant_index(record, offsets) } else { 0 };
         let variant = plan.at_clock(variant, context.clocks.sys_uptime.is_some());

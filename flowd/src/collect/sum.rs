@@ -42,6 +42,8 @@ impl Statistics {
             elements_learned,
             elements_refused,
             lists_over_limit,
+            sessions_over_limit,
+            standings_over_limit,
             redefinitions,
             redefinitions_not_withdrawn,
             exporters_over_limit,
@@ -78,6 +80,8 @@ impl Statistics {
         add(&mut self.elements_learned, *elements_learned);
         add(&mut self.elements_refused, *elements_refused);
         add(&mut self.lists_over_limit, *lists_over_limit);
+        add(&mut self.sessions_over_limit, *sessions_over_limit);
+        add(&mut self.standings_over_limit, *standings_over_limit);
         add(&mut self.redefinitions, *redefinitions);
         add(&mut self.redefinitions_not_withdrawn, *redefinitions_not_withdrawn);
         add(&mut self.exporters_over_limit, *exporters_over_limit);
@@ -120,8 +124,10 @@ impl ExporterStatistics {
             sets_late,
             set_drops,
             sampling,
+            samplers_over_limit,
             samples,
         } = later;
+        add(&mut self.samplers_over_limit, *samplers_over_limit);
         self.samples.add(samples);
         add(&mut self.messages, *messages);
         add(&mut self.records, *records);
@@ -182,6 +188,7 @@ mod tests {
             sets_late: 0,
             set_drops: BTreeMap::new(),
             sampling: Vec::new(),
+            samplers_over_limit: 0,
         }
     }
 
