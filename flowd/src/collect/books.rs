@@ -319,7 +319,8 @@ pub struct Statistics {
     pub samples: SampleStatistics,
     /// Elements of enterprises that exporters described, and that have their names since.
     pub elements_learned: u64,
-    /// Descriptions of elements that contradict what is known, or are none.
+    /// Descriptions of elements that contradict what is known, or are none, or that there was no
+    /// room for.
     pub elements_refused: u64,
     /// Records whose lists refer to more templates than are kept with them: the lists show as
     /// octets.

@@ -111,7 +111,7 @@ impl Core {
     ) {
         let first_index = context.record_index;
         let outcome = decode_records(plan, body, &mut self.offsets, context, output);
-        learn_elements(plan, body, &mut self.offsets, &self.books);
+        learn_elements(plan, body, context.origin.address, &mut self.offsets, &self.books);
         let records = u64::from(context.record_index.saturating_sub(first_index));
         self.books.records.add(records);
         self.books.lists_over_limit.add(context.lists_over_limit);

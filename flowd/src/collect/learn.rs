@@ -5,6 +5,7 @@ use super::books::Books;
 use super::plan::Plan;
 use crate::model::ie_learned::{Description, Lesson, learn};
 use crate::model::{ElementType, ExtraSpec, Semantics, Units, VARIABLE_LENGTH, unsigned};
+use std::net::IpAddr;
 
 const INFORMATION_ELEMENT_ID: u16 = 303;
 const PRIVATE_ENTERPRISE_NUMBER: u16 = 346;
@@ -94,6 +95,7 @@ impl DescriptionFields {
             units: units.map_or(Units::None, Units::from_number),
             // Both ends 0 say that any value is allowed.
             range: range.filter(|&(begin, end)| begin < end),
+            exporter: None,
         })
     }
 }
@@ -104,8 +106,15 @@ fn text(octets: &[u8]) -> &[u8] {
     end.and_then(|last| octets.get(..=last)).unwrap_or_default()
 }
 
-/// Learns the elements that the records of a set describe. `scratch` is memory of measuring.
-pub(super) fn learn_elements(plan: &Plan, body: &[u8], scratch: &mut Vec<usize>, books: &Books) {
+/// Learns the elements that the records of an exporter's set describe. `scratch` is memory of
+/// measuring.
+pub(super) fn learn_elements(
+    plan: &Plan,
+    body: &[u8],
+    exporter: IpAddr,
+    scratch: &mut Vec<usize>,
+    books: &Books,
+) {
     let Some(fields) = plan.descriptions() else { return };
     let mut rest = body;
     while rest.len() >= plan.record_size_min().get() {
@@ -113,13 +122,14 @@ pub(super) fn learn_elements(plan: &Plan, body: &[u8], scratch: &mut Vec<usize>,
         let Some((record, after)) = rest.split_at_checked(size.get()) else { return };
         rest = after;
         if let Some(told) = fields.read(record, scratch) {
-            match learn(&told) {
+            match learn(&Description { exporter: Some(exporter), ..told }) {
                 Lesson::Learned => books.elements_learned.add(1),
                 Lesson::Known => {}
                 Lesson::Contradicts
                 | Lesson::NameRefused
                 | Lesson::NumberRefused
-                | Lesson::Full => books.elements_refused.add(1),
+                | Lesson::Full
+                | Lesson::OverShare => books.elements_refused.add(1),
             }
         }
     }
@@ -166,7 +176,8 @@ mod tests {
 
     fn learned(plan: &Plan, body: &[u8]) -> (u64, u64) {
         let books = Books::default();
-        learn_elements(plan, body, &mut Vec::new(), &books);
+        let exporter = [192, 0, 2, 1].into();
+        learn_elements(plan, body, exporter, &mut Vec::new(), &books);
         (books.elements_learned.value(), books.elements_refused.value())
     }
 
