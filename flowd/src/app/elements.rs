@@ -2,12 +2,13 @@
 //! holds of them has its names in every later process.
 
 use crate::model::ElementType;
-use crate::model::ie_learned::{self, Description};
+use crate::model::ie_learned::{self, Description, Told};
 use crate::model::{Semantics, Units};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::path::Path;
 use tracing::warn;
 
@@ -33,6 +34,9 @@ struct SavedElement {
     units: u16,
     #[serde(default)]
     range: Option<(u64, u64)>,
+    /// Who told of it, so that its share is known over a restart.
+    #[serde(default)]
+    exporter: Option<IpAddr>,
 }
 
 /// Learns the elements that a store has kept. Without the file they show their numbers: that is
@@ -64,6 +68,7 @@ impl SavedElement {
             semantics: Semantics::from_number(self.semantics),
             units: Units::from_number(self.units),
             range: self.range,
+            exporter: self.exporter,
         });
     }
 }
@@ -84,11 +89,11 @@ impl Keeper {
 
     /// Replaces the file if there is more to keep than it has.
     pub(super) fn keep(&mut self, store: &Path) -> Result<()> {
-        let known = ie_learned::all();
+        let known = ie_learned::all_told();
         if known.len() == self.count {
             return Ok(());
         }
-        let elements = known.iter().map(|element| SavedElement {
+        let elements = known.iter().map(|Told { element, exporter }| SavedElement {
             enterprise: element.enterprise,
             id: element.id,
             name: element.name.to_owned(),
@@ -96,6 +101,7 @@ impl Keeper {
             semantics: element.semantics.number(),
             units: element.units.number(),
             range: element.range,
+            exporter: *exporter,
         });
         let elements = Elements { elements: elements.collect() };
         let text = serde_json::to_string(&elements).context("elements as JSON")?;
@@ -127,11 +133,12 @@ mod tests {
             semantics: Semantics::Quantity,
             units: Units::Frames,
             range: Some((1, 9)),
+            exporter: Some([192, 0, 2, 1].into()),
         });
         keeper.keep(store.path()).unwrap();
         let path = store.path().join(FILE_NAME);
         let text = fs::read_to_string(&path).unwrap();
-        assert!(text.contains("keptCount"), "{text}");
+        assert!(text.contains("keptCount") && text.contains("192.0.2.1"), "{text}");
         // In another process none of these would be known.
         let other = text.replace("keptCount", "keptElsewhere").replace("500010", "500011");
         fs::write(&path, other).unwrap();

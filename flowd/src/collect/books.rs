@@ -173,6 +173,7 @@ pub struct Books {
     pub(super) elements_learned: Counter,
     pub(super) elements_refused: Counter,
     pub(super) lists_over_limit: Counter,
+    pub(super) sessions_over_limit: Counter,
     pub(super) redefinitions: Counter,
     pub(super) redefinitions_not_withdrawn: Counter,
     pub(super) standings: Standings,
@@ -254,6 +255,8 @@ impl Books {
             elements_learned: self.elements_learned.value(),
             elements_refused: self.elements_refused.value(),
             lists_over_limit: self.lists_over_limit.value(),
+            sessions_over_limit: self.sessions_over_limit.value(),
+            standings_over_limit: self.standings.over_limit(),
             redefinitions: self.redefinitions.value(),
             redefinitions_not_withdrawn: self.redefinitions_not_withdrawn.value(),
             exporters_over_limit,
@@ -321,11 +324,18 @@ pub struct Statistics {
     pub samples: SampleStatistics,
     /// Elements of enterprises that exporters described, and that have their names since.
     pub elements_learned: u64,
-    /// Descriptions of elements that contradict what is known, or are none.
+    /// Descriptions of elements that contradict what is known, or are none, or that there was no
+    /// room for.
     pub elements_refused: u64,
     /// Records whose lists refer to more templates than are kept with them: the lists show as
     /// octets.
     pub lists_over_limit: u64,
+    /// Sessions that were forgotten, and with them their place in the sequence, because there
+    /// were too many, in all or of their address.
+    pub sessions_over_limit: u64,
+    /// Sessions whose place in the sequence is not kept over a restart, because there are too
+    /// many.
+    pub standings_over_limit: u64,
     /// Templates that took the place of another of their exporter, domain, port and number.
     pub redefinitions: u64,
     /// Of these, such as came over connections without a withdrawal.
@@ -380,6 +390,10 @@ pub struct ExporterStatistics {
     /// nothing.
     #[serde(default)]
     pub sampling: Vec<SamplingStatistics>,
+    /// Times that it told of a sampler whose rate is not in `sampling`, because there are too
+    /// many.
+    #[serde(default)]
+    pub samplers_over_limit: u64,
 }
 
 /// One sampler of an exporter.

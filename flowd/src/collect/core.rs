@@ -4,6 +4,7 @@ use super::books::{Books, CollectDrop};
 use super::exporters::ExporterBooks;
 use super::learn::learn_elements;
 use super::lists::ListTemplates;
+use super::peer::{Peer, Transport};
 use super::pending::{Held, PendingKey, PendingStore};
 use super::plan::Plan;
 use super::rows::{Output, RecordContext, decode_records};
@@ -66,7 +67,7 @@ impl Core {
             exporter.sets_late.add(1);
             self.decode_set(&template.plan, &held.body, &mut context, &exporter, output);
             template.plan.facts(&held.body, &mut self.offsets, |facts| {
-                exporter.take(facts, held.received);
+                exporter.take_late(facts, held.received);
             });
         }
     }
@@ -78,6 +79,17 @@ impl Core {
         }
         for key in self.pending.due(self.store.epoch(), now) {
             self.resume(&key, output);
+        }
+    }
+
+    /// Forgets the templates of a connection that has ended, and gives up what waits for some.
+    pub(super) fn disconnect(&self, peer: Peer) {
+        let Self { store, books, pending, .. } = self;
+        store.disconnect(peer);
+        if peer.transport == Transport::Tcp {
+            pending.disconnect(peer, &mut |key, held| {
+                drop_held(books, key, held, CollectDrop::TemplateMissing);
+            });
         }
     }
 
@@ -99,7 +111,7 @@ impl Core {
     ) -> bool {
         let first_index = context.record_index;
         let outcome = decode_records(plan, body, &mut self.offsets, context, output);
-        learn_elements(plan, body, &mut self.offsets, &self.books);
+        learn_elements(plan, body, context.origin.address, &mut self.offsets, &self.books);
         let records = u64::from(context.record_index.saturating_sub(first_index));
         self.books.records.add(records);
         self.books.lists_over_limit.add(context.lists_over_limit);

@@ -27,7 +27,7 @@ pub struct DecoderConfig {
     pub with_collection_time: bool,
     /// Sessions (exporter address, port, domain) that a worker remembers.
     pub session_count_max: usize,
-    /// Of these from one address.
+    /// Of these from one address; the ones that sent but once give way, then the longest silent.
     pub session_count_per_address_max: usize,
     /// Data that waits for its template.
     pub pending: PendingLimits,
@@ -147,10 +147,11 @@ impl Decoder {
         self.core.retry(received, &mut output);
     }
 
-    /// A connection has ended: its session ends with it, and so do its templates.
+    /// A connection has ended: its session ends with it, and so do its templates
+    /// and what waits for them.
     pub fn disconnect(&mut self, peer: Peer) {
         self.sessions.forget_peer(peer);
-        self.core.store.disconnect(peer);
+        self.core.disconnect(peer);
     }
 
     /// Looks after what waits for its template: decodes what another worker has learned the
@@ -163,7 +164,7 @@ impl Decoder {
     ) {
         self.core.retry(now, &mut Output { batch, full });
         self.core.expire(now);
-        self.sessions.look(now);
+        self.core.books.sessions_over_limit.add(self.sessions.take_given_way());
         self.sessions.note_standings(&self.core.books.standings);
     }
 
@@ -176,7 +177,7 @@ impl Decoder {
     ) -> Result<(), CollectDrop> {
         let v9::Message { header, sets } = v9::Message::decode(datagram).map_err(drop_reason)?;
         let key = SessionKey::new(peer, header.source_id, Protocol::NetflowV9);
-        let session = session(&mut self.sessions, &self.core.books, key, received)?;
+        let session = session(&mut self.sessions, &self.core.books, key, received);
         // RFC 3954 section 5.1: the sequence counts Export Packets.
         session.observe(header.sequence_number, Some(1), Some(header.sys_uptime));
         let context = MessageContext {
@@ -203,7 +204,7 @@ impl Decoder {
             let message = ipfix::Message::decode(rest).map_err(drop_reason)?;
             let ipfix::Message { header, sets, after } = message;
             let key = SessionKey::new(peer, header.domain, Protocol::Ipfix);
-            let session = session(&mut self.sessions, &self.core.books, key, received)?;
+            let session = session(&mut self.sessions, &self.core.books, key, received);
             let context = MessageContext {
                 export_time: header.export_time(),
                 sys_uptime: None,
@@ -240,7 +241,7 @@ impl Decoder {
         };
         let domain = ObservationDomainId(u32::from(message.header.engine));
         let key = SessionKey::new(peer, domain, protocol);
-        let session = session(&mut self.sessions, &self.core.books, key, received)?;
+        let session = session(&mut self.sessions, &self.core.books, key, received);
         decode_fixed_message(&mut self.fixed, &mut self.core, session, &message, received, output)
     }
 
@@ -260,7 +261,7 @@ impl Decoder {
             protocol: Protocol::Sflow,
         };
         let books = &self.core.books;
-        let session = session(&mut self.sessions, books, key, received)?;
+        let session = session(&mut self.sessions, books, key, received);
         session.observe(datagram.sequence_number, Some(1), Some(datagram.uptime));
         let mut context = RecordContext {
             origin: &session.origin,
@@ -306,19 +307,19 @@ fn session<'a>(
     books: &Books,
     key: SessionKey,
     received: UnixMillis,
-) -> Result<&'a mut Session, CollectDrop> {
+) -> &'a mut Session {
+    books.sessions_over_limit.add(sessions.take_given_way());
     let session = sessions.get_or_make(key, received, || {
         let origin = Origin { address: key.address, domain: key.domain, protocol: key.protocol };
         let exporter = books.exporter(&origin);
         (Arc::new(origin), exporter, books.standings.resume(&key, received))
     });
-    let session = session.ok_or(CollectDrop::OverLimit)?;
     if session.books.has_given_way() {
         session.books = books.exporter(&session.origin);
     }
     session.books.heard(books);
     session.books.messages.add(1);
-    Ok(session)
+    session
 }
 
 /// The word that all flow protocols begin with.

@@ -13,8 +13,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Exporters that have counters of their own. Addresses can be forged: beyond so many, the ones
 /// that sent least give way.
 const EXPORTER_COUNT_MAX: usize = 65_536;
-/// Samplers of an exporter that are told apart; a line card has a handful.
-const SAMPLER_COUNT_MAX: usize = 64;
+/// Samplers of an exporter that are told apart: a line card has a handful, but each interface of
+/// an sFlow agent is one, and a chassis has some hundred.
+pub(super) const SAMPLER_COUNT_MAX: usize = 1_024;
+/// Samplers of all exporters, about: addresses can be forged. Each takes some 40 octets.
+const ALL_SAMPLERS_COUNT_MAX: u64 = 1 << 20;
 /// What the sum of all others is called where an exporter has its protocol.
 const OTHERS: &str = "other";
 
@@ -35,8 +38,14 @@ pub(super) struct ExporterBooks {
     /// When it booted, in milliseconds since 1970, as a record of it said (IPFIX, where messages
     /// do not tell the uptime); 0 while that is not known.
     booted: Counter,
+    /// When the record came that told last of the exporter itself, in milliseconds since 1970.
+    told: Counter,
     /// What it told of its sampling, by sampler.
     samplings: Mutex<BTreeMap<u64, SamplingStatistics>>,
+    /// Samplers of all exporters: raised here, and summed up anew when rows are taken away.
+    all_samplers: Arc<Counter>,
+    /// Times that it told of a sampler that there was no room for.
+    pub(super) samplers_over_limit: Counter,
     pub(super) samples: SampleBooks,
     /// How many datagrams had come from all exporters when this one was heard last.
     heard: Counter,
@@ -49,14 +58,29 @@ impl ExporterBooks {
     pub(super) const SIZE: usize =
         size_of::<Self>() + CollectDrop::ALL.len() * size_of::<Counter>() + 16;
 
-    /// It told of itself in a record.
-    pub(super) fn take(&self, facts: Facts, received: UnixMillis) {
-        if let Some(booted) = facts.booted {
+    /// It told of itself in a record that was received at this time.
+    pub(super) fn heard_facts(&self, received: UnixMillis) {
+        self.told.set(u64::try_from(received.0).unwrap_or(0));
+    }
+
+    /// It told of itself in a record that has waited. What was told since is not overwritten.
+    pub(super) fn take_late(&self, facts: Facts, received: UnixMillis) {
+        let is_newest = self.told.value() <= u64::try_from(received.0).unwrap_or(0);
+        if is_newest {
+            self.heard_facts(received);
+        }
+        if let Some(booted) = facts.booted.filter(|_| is_newest || self.booted().is_none()) {
             self.note_boot(booted);
         }
-        if let Some(sampling) = facts.sampling {
+        let is_news = |sampling: &Sampling| is_newest || !self.knows_sampler(sampling.sampler);
+        if let Some(sampling) = facts.sampling.filter(is_news) {
             self.note_sampling(sampling, received);
         }
+    }
+
+    fn knows_sampler(&self, sampler: u64) -> bool {
+        let samplings = self.samplings.lock().unwrap_or_else(PoisonError::into_inner);
+        samplings.contains_key(&sampler)
     }
 
     /// It told when it booted.
@@ -77,11 +101,24 @@ impl ExporterBooks {
         // A thread that panicked left a whole map behind.
         let mut samplings = self.samplings.lock().unwrap_or_else(PoisonError::into_inner);
         let is_known = samplings.get(&sampler).is_some_and(|known| known.interval == interval);
-        let has_room = samplings.len() < SAMPLER_COUNT_MAX || samplings.contains_key(&sampler);
-        if !is_known && has_room {
-            let since = received.0;
-            samplings.insert(sampler, SamplingStatistics { sampler, interval, since });
+        if is_known {
+            return;
         }
+        let is_new = !samplings.contains_key(&sampler);
+        let has_room = samplings.len() < SAMPLER_COUNT_MAX
+            && self.all_samplers.value() < ALL_SAMPLERS_COUNT_MAX;
+        if is_new && !has_room {
+            self.samplers_over_limit.add(1);
+            return;
+        }
+        self.all_samplers.add(u64::from(is_new));
+        let since = received.0;
+        samplings.insert(sampler, SamplingStatistics { sampler, interval, since });
+    }
+
+    fn sampler_count(&self) -> u64 {
+        let samplings = self.samplings.lock().unwrap_or_else(PoisonError::into_inner);
+        u64::try_from(samplings.len()).unwrap_or(u64::MAX)
     }
 
     fn samplings(&self) -> Vec<SamplingStatistics> {
@@ -106,6 +143,7 @@ impl ExporterBooks {
 pub(super) struct Exporters {
     rows: HashMap<Origin, Arc<ExporterBooks>>,
     count_max: usize,
+    all_samplers: Arc<Counter>,
     /// Books without a row that some session or held set may still write into.
     leaving: Vec<Arc<ExporterBooks>>,
     /// What stood in books that nobody writes into any more.
@@ -121,7 +159,14 @@ impl Default for Exporters {
 
 impl Exporters {
     fn with_count_max(count_max: usize) -> Self {
-        Self { rows: HashMap::new(), count_max, leaving: Vec::new(), left: None, given_way: 0 }
+        Self {
+            rows: HashMap::new(),
+            count_max,
+            all_samplers: Arc::default(),
+            leaving: Vec::new(),
+            left: None,
+            given_way: 0,
+        }
     }
 
     /// The counters of an exporter, made when it is new.
@@ -132,7 +177,8 @@ impl Exporters {
         if self.rows.len() >= self.count_max {
             self.make_room();
         }
-        let books = Arc::new(ExporterBooks::default());
+        let all_samplers = Arc::clone(&self.all_samplers);
+        let books = Arc::new(ExporterBooks { all_samplers, ..ExporterBooks::default() });
         self.rows.insert(origin.clone(), Arc::clone(&books));
         books
     }
@@ -155,6 +201,8 @@ impl Exporters {
             }
         }
         self.sum_up();
+        let count = |books: &Arc<ExporterBooks>| books.sampler_count();
+        self.all_samplers.set(self.rows.values().chain(&self.leaving).map(count).sum());
     }
 
     /// Sums up the books that nobody can write into any more: the only other holders of one are
@@ -226,6 +274,7 @@ impl ExporterStatistics {
             sets_late: books.sets_late.value(),
             set_drops: by_name(&books.set_drops),
             sampling: books.samplings(),
+            samplers_over_limit: books.samplers_over_limit.value(),
             samples: books.samples.statistics(),
         }
     }
@@ -241,6 +290,28 @@ mod tests {
             domain: ObservationDomainId(domain),
             protocol: Protocol::NetflowV9,
         }
+    }
+
+    #[test]
+    fn what_has_waited_does_not_overwrite_what_was_told_since() {
+        let books = ExporterBooks::default();
+        let rate = |sampler, interval| Some(Sampling { sampler, interval });
+        let facts = |booted, sampling| Facts { booted: Some(UnixMillis(booted)), sampling };
+        let known = || {
+            let rates = books.samplings().into_iter().map(|it| (it.sampler, it.interval));
+            (books.booted().unwrap().0, rates.collect::<Vec<_>>())
+        };
+        books.take_late(facts(5, rate(1, 10)), UnixMillis(1_000));
+        books.take_late(facts(6, rate(1, 20)), UnixMillis(1_001));
+        assert_eq!(known(), (6, vec![(1, 20)]));
+        // Live, then older ones.
+        books.heard_facts(UnixMillis(2_000));
+        books.note_boot(UnixMillis(7));
+        books.take_late(facts(6, rate(1, 30)), UnixMillis(1_999));
+        books.take_late(facts(6, rate(2, 40)), UnixMillis(1_999));
+        assert_eq!(known(), (7, vec![(1, 20), (2, 40)]));
+        books.take_late(facts(8, rate(2, 50)), UnixMillis(2_000));
+        assert_eq!(known(), (8, vec![(1, 20), (2, 50)]));
     }
 
     #[test]

@@ -149,13 +149,11 @@ impl Plan {
         }
         let mut rest = body;
         for _ in 0..body.len().min(count) {
-            if rest.len() < self.record_size_min().get() || self.measure(rest, scratch).is_none() {
+            if rest.len() < self.record_size_min().get() {
                 return;
             }
-            let size = scratch.last().copied().unwrap_or(rest.len());
-            let Some((record, after)) = rest.split_at_checked(size.max(1)) else {
-                return;
-            };
+            let Some(size) = self.measure(rest, scratch) else { return };
+            let Some((record, after)) = rest.split_at_checked(size.get()) else { return };
             take(fields.read(record, scratch));
             rest = after;
         }

@@ -5,6 +5,7 @@ use super::books::Books;
 use super::plan::Plan;
 use crate::model::ie_learned::{Description, Lesson, learn};
 use crate::model::{ElementType, ExtraSpec, Semantics, Units, VARIABLE_LENGTH, unsigned};
+use std::net::IpAddr;
 
 const INFORMATION_ELEMENT_ID: u16 = 303;
 const PRIVATE_ENTERPRISE_NUMBER: u16 = 346;
@@ -52,7 +53,8 @@ impl DescriptionFields {
     pub(super) fn find<'a>(specs: impl Iterator<Item = &'a ExtraSpec> + Clone) -> Option<Self> {
         let find = |id: u16| {
             let mut fields = specs.clone().enumerate();
-            let (field, spec) = fields.find(|(_, spec)| (spec.enterprise, spec.id) == (0, id))?;
+            let is_it = |s: &ExtraSpec| (s.enterprise, s.id) == (0, id) && s.length > 0;
+            let (field, spec) = fields.find(|(_, spec)| is_it(spec))?;
             Some(Place { field, is_variable: spec.length == VARIABLE_LENGTH })
         };
         Some(Self {
@@ -93,6 +95,7 @@ impl DescriptionFields {
             units: units.map_or(Units::None, Units::from_number),
             // Both ends 0 say that any value is allowed.
             range: range.filter(|&(begin, end)| begin < end),
+            exporter: None,
         })
     }
 }
@@ -103,22 +106,30 @@ fn text(octets: &[u8]) -> &[u8] {
     end.and_then(|last| octets.get(..=last)).unwrap_or_default()
 }
 
-/// Learns the elements that the records of a set describe. `scratch` is memory of measuring.
-pub(super) fn learn_elements(plan: &Plan, body: &[u8], scratch: &mut Vec<usize>, books: &Books) {
+/// Learns the elements that the records of an exporter's set describe. `scratch` is memory of
+/// measuring.
+pub(super) fn learn_elements(
+    plan: &Plan,
+    body: &[u8],
+    exporter: IpAddr,
+    scratch: &mut Vec<usize>,
+    books: &Books,
+) {
     let Some(fields) = plan.descriptions() else { return };
     let mut rest = body;
-    while rest.len() >= plan.record_size_min().get() && plan.measure(rest, scratch).is_some() {
-        let size = scratch.last().copied().unwrap_or(rest.len());
-        let Some((record, after)) = rest.split_at_checked(size.max(1)) else { return };
+    while rest.len() >= plan.record_size_min().get() {
+        let Some(size) = plan.measure(rest, scratch) else { return };
+        let Some((record, after)) = rest.split_at_checked(size.get()) else { return };
         rest = after;
         if let Some(told) = fields.read(record, scratch) {
-            match learn(&told) {
+            match learn(&Description { exporter: Some(exporter), ..told }) {
                 Lesson::Learned => books.elements_learned.add(1),
                 Lesson::Known => {}
                 Lesson::Contradicts
                 | Lesson::NameRefused
                 | Lesson::NumberRefused
-                | Lesson::Full => books.elements_refused.add(1),
+                | Lesson::Full
+                | Lesson::OverShare => books.elements_refused.add(1),
             }
         }
     }
@@ -165,7 +176,8 @@ mod tests {
 
     fn learned(plan: &Plan, body: &[u8]) -> (u64, u64) {
         let books = Books::default();
-        learn_elements(plan, body, &mut Vec::new(), &books);
+        let exporter = [192, 0, 2, 1].into();
+        learn_elements(plan, body, exporter, &mut Vec::new(), &books);
         (books.elements_learned.value(), books.elements_refused.value())
     }
 

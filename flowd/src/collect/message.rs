@@ -12,11 +12,14 @@ use super::session::Session;
 use super::template_cache::{Announcement, Learned, Source, Template};
 use crate::model::RecordType;
 use crate::wire::{DataSet, Dialect, Set, Sets, TemplateChange, TemplateId, WireError, Withdrawal};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Times that one message may make the shared templates change: what alternates templates and
 /// data more often than that is no exporter.
 const LEARN_COUNT_MAX: usize = 16;
+/// Withdrawals in one message: as many as an exporter and domain may have templates by default.
+const WITHDRAWAL_COUNT_MAX: usize = 1_024;
 
 /// Decodes the sets of a message. How many Data Records it had is known if all their templates
 /// are.
@@ -27,8 +30,17 @@ pub(super) fn decode_sets<D: Dialect>(
     sets: Sets<'_, D>,
     output: &mut Output<'_>,
 ) -> (Option<u32>, Result<(), CollectDrop>) {
-    let mut work =
-        MessageWork { core, session, message, record_index: 0, records: Some(0), learn_count: 0 };
+    let mut work = MessageWork {
+        core,
+        session,
+        message,
+        record_index: 0,
+        records: Some(0),
+        learn_count: 0,
+        withdrawals: Vec::new(),
+        withdrawal_count: 0,
+        announced: HashSet::new(),
+    };
     let mut outcome = Ok(());
     for set in sets {
         match set {
@@ -65,6 +77,12 @@ struct MessageWork<'a> {
     /// Data Records so far, while that is known.
     records: Option<u32>,
     learn_count: usize,
+    /// What the message has withdrawn since the templates changed last: it is forgotten before
+    /// the templates noted since are learned.
+    withdrawals: Vec<Withdrawal>,
+    withdrawal_count: usize,
+    /// The templates noted since, of a connection.
+    announced: HashSet<TemplateId>,
 }
 
 impl MessageWork<'_> {
@@ -93,6 +111,9 @@ impl MessageWork<'_> {
         };
         self.core.books.templates.add(1);
         self.session.books.templates.add(1);
+        if self.message.transport == Transport::Tcp {
+            self.announced.insert(announcement.id);
+        }
         self.core.announcements.push(announcement);
     }
 
@@ -103,20 +124,43 @@ impl MessageWork<'_> {
             self.core.books.withdrawals_ignored.add(1);
             return;
         }
-        self.learn(output);
-        self.core.books.withdrawals.add(1);
-        self.core.store.withdraw(&self.session.origin, self.source(), withdrawal);
-    }
-
-    /// Shares the templates noted so far, and decodes what waited for them.
-    fn learn(&mut self, output: &mut Output<'_>) {
-        if self.core.announcements.is_empty() {
+        if self.withdrawal_count >= WITHDRAWAL_COUNT_MAX {
+            self.count(Learned { over_limit: 1, ..Learned::default() });
             return;
         }
+        let is_announced = match withdrawal {
+            Withdrawal::One(id) => self.announced.contains(&id),
+            Withdrawal::AllData | Withdrawal::AllOptions => !self.announced.is_empty(),
+        };
+        if is_announced {
+            // The templates noted came first.
+            self.learn(output);
+        }
+        self.withdrawal_count = self.withdrawal_count.saturating_add(1);
+        self.withdrawals.push(withdrawal);
+    }
+
+    /// Forgets what was withdrawn so far, shares the templates noted so far, and decodes what
+    /// waited for them.
+    fn learn(&mut self, output: &mut Output<'_>) {
+        if self.core.announcements.is_empty() && self.withdrawals.is_empty() {
+            return;
+        }
+        self.announced.clear();
         self.learn_count = self.learn_count.saturating_add(1);
         if self.learn_count > LEARN_COUNT_MAX {
-            let over_limit = self.core.announcements.drain(..).count();
+            let announced = self.core.announcements.drain(..).count();
+            let over_limit = announced.saturating_add(self.withdrawals.drain(..).count());
             self.count(Learned { over_limit, ..Learned::default() });
+            return;
+        }
+        if !self.withdrawals.is_empty() {
+            let source = self.source();
+            self.core.books.withdrawals.add(as_u64(self.withdrawals.len()));
+            self.core.store.withdraw(&self.session.origin, source, &self.withdrawals);
+            self.withdrawals.clear();
+        }
+        if self.core.announcements.is_empty() {
             return;
         }
         let waited_for: Vec<TemplateId> = if self.core.pending.is_empty() {
@@ -139,15 +183,14 @@ impl MessageWork<'_> {
 
     fn count(&self, learned: Learned) {
         let Learned { changed: _, redefined, over_limit, over_share, too_often } = learned;
-        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let books = &self.core.books;
-        books.template_drops.count(CollectDrop::OverLimit, count(over_limit));
-        books.template_drops.count(CollectDrop::OverShare, count(over_share));
-        books.template_drops.count(CollectDrop::ChangedTooOften, count(too_often));
-        books.redefinitions.add(count(redefined));
+        books.template_drops.count(CollectDrop::OverLimit, as_u64(over_limit));
+        books.template_drops.count(CollectDrop::OverShare, as_u64(over_share));
+        books.template_drops.count(CollectDrop::ChangedTooOften, as_u64(too_often));
+        books.redefinitions.add(as_u64(redefined));
         if self.message.transport == Transport::Tcp {
             // RFC 7011 section 8.1 asks for a withdrawal first.
-            books.redefinitions_not_withdrawn.add(count(redefined));
+            books.redefinitions_not_withdrawn.add(as_u64(redefined));
         }
     }
 
@@ -235,4 +278,8 @@ impl MessageWork<'_> {
             self.core.resume(&key, output);
         }
     }
+}
+
+fn as_u64(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }

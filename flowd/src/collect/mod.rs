@@ -45,6 +45,8 @@ mod exporters;
 mod facts;
 mod fixed;
 mod learn;
+#[cfg(test)]
+mod limit_tests;
 mod listen;
 mod listen_tcp;
 mod lists;

@@ -34,6 +34,9 @@ const ICMPV6: u8 = 58;
 #[derive(Debug)]
 pub(super) struct Plan {
     fields: Box<[Field]>,
+    /// The fields that have octets, with their lengths: what measuring a record takes. A field
+    /// without any costs the sender nothing in a record, and so it costs nothing here.
+    steps: Box<[(usize, u16)]>,
     /// Where each field begins and the record ends; what varies has no meaning here.
     offsets: Box<[usize]>,
     record_size_min: NonZeroUsize,
@@ -175,6 +178,8 @@ impl Plan {
             end = end.saturating_add(specifier.size_min());
         }
         offsets.push(end);
+        let steps = specifiers.iter().map(|specifier| specifier.length).enumerate();
+        let steps = steps.filter(|&(_, length)| length > 0).collect();
         let fields = assign(specifiers, protocol);
         let mut copies: Vec<Copy> = fields
             .iter()
@@ -216,6 +221,7 @@ impl Plan {
             record_size_min: NonZeroUsize::new(end)?,
             is_variable: specifiers.iter().any(|s| s.length == VARIABLE_LENGTH),
             fields: fields.into(),
+            steps,
             offsets: offsets.into(),
             copies: copies.into(),
             families: families.into(),
@@ -283,28 +289,51 @@ impl Plan {
         self.own_columns.contains(column)
     }
 
-    /// Octets that the plan takes, about.
+    /// Octets that the plan takes, about and at most: records may bring forth all its variants.
     pub(super) fn size(&self) -> usize {
         size_of_val(&*self.fields)
+            .saturating_add(size_of_val(&*self.steps))
             .saturating_add(size_of_val(&*self.offsets))
             .saturating_add(size_of_val(&*self.copies))
             .saturating_add(size_of_val(&*self.variants))
+            .saturating_add(self.variants.len().saturating_mul(self.variant_size_max()))
     }
 
-    /// Finds where the fields of the first record lie. None if the octets end before it does.
-    pub(super) fn measure(&self, records: &[u8], offsets: &mut Vec<usize>) -> Option<()> {
-        offsets.clear();
+    /// Octets that a variant takes besides its own: its shape, and what it keeps verbatim.
+    fn variant_size_max(&self) -> usize {
+        let is_extra = |field: &&Field| field.target == Target::Extra;
+        let extras = self.fields.iter().filter(is_extra).count();
+        let specs = extras.saturating_add(self.copies.len()).saturating_add(1);
+        let spec_size = size_of::<ExtraSpec>().saturating_add(size_of::<(usize, usize)>());
+        specs.saturating_mul(spec_size).saturating_add(size_of::<Shape>())
+    }
+
+    /// How many steps measuring a record takes.
+    #[cfg(test)]
+    pub(super) fn step_count(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Finds where the fields of the first record lie, and how many octets it has. None if the
+    /// octets end before it does. `offsets` tells of fields that have octets where they begin and
+    /// end; of others, and beyond the last field, it says nothing.
+    pub(super) fn measure(&self, records: &[u8], offsets: &mut Vec<usize>) -> Option<NonZeroUsize> {
+        if offsets.len() <= self.fields.len() {
+            offsets.resize(self.fields.len().saturating_add(1), 0);
+        }
         let mut end = 0usize;
-        for field in &self.fields {
-            offsets.push(end);
-            let size = match field.spec.length {
+        for &(field, length) in &self.steps {
+            let size = match length {
                 VARIABLE_LENGTH => variable_size(records.get(end..)?)?,
                 length => usize::from(length),
             };
+            let begin = end;
             end = end.saturating_add(size);
+            if let Some([first, after]) = offsets.get_mut(field..field.saturating_add(2)) {
+                (*first, *after) = (begin, end);
+            }
         }
-        offsets.push(end);
-        (end <= records.len()).then_some(())
+        NonZeroUsize::new(end).filter(|size| size.get() <= records.len())
     }
 
     /// Of records of one size: the first one's variant, and how many from it on are of the same.
@@ -409,18 +438,28 @@ impl Plan {
             columns.remove(copy.column);
         }
         let mut extras: Vec<(usize, usize)> = Vec::new();
+        // Where the last run of extras would go on: fields without octets do not end it.
+        let mut next = 0;
         let mut specs = Vec::new();
         for (index, field) in self.fields.iter().enumerate() {
             let is_left = self.copies.iter().any(|copy| copy.field == index && stays(copy));
-            if field.target != Target::Extra && !is_left {
+            let after = index.saturating_add(1);
+            let is_kept = field.target == Target::Extra || is_left;
+            if is_kept {
+                specs.push(field.spec);
+            }
+            if field.spec.length == 0 {
+                next = if next == index { after } else { next };
                 continue;
             }
-            specs.push(field.spec);
-            let after = index.saturating_add(1);
+            if !is_kept {
+                continue;
+            }
             match extras.last_mut() {
-                Some((_, end)) if *end == index => *end = after,
+                Some((_, end)) if next == index => *end = after,
                 _ => extras.push((index, after)),
             }
+            next = after;
         }
         if !self.lists.is_empty() {
             specs.push(SUB_TEMPLATES);

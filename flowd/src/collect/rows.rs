@@ -120,9 +120,7 @@ fn decode_variable(
 ) -> Result<(), CollectDrop> {
     let mut rest = body;
     while !is_padding(rest, plan.record_size_min()) {
-        plan.measure(rest, offsets).ok_or(CollectDrop::Malformed)?;
-        let record_size =
-            offsets.last().copied().and_then(NonZeroUsize::new).ok_or(CollectDrop::Malformed)?;
+        let record_size = plan.measure(rest, offsets).ok_or(CollectDrop::Malformed)?;
         let (record, after) =
             rest.split_at_checked(record_size.get()).ok_or(CollectDrop::Malformed)?;
         rest = after;

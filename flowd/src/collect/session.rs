@@ -1,6 +1,6 @@
 //! A conversation with one exporter: its sequence numbers, and what its records are told by.
 
-use super::exporters::ExporterBooks;
+use super::exporters::{ExporterBooks, SAMPLER_COUNT_MAX};
 use super::facts::{Facts, Sampling};
 use super::peer::Peer;
 use super::sequence::{Arrival, Sequence};
@@ -13,11 +13,6 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::Arc;
-
-/// How long a session was not heard of that makes room for others of its address.
-const SILENT_MILLIS_MAX: i64 = 600_000;
-/// How often addresses without room are looked through.
-const LOOK_INTERVAL_MILLIS: i64 = 10_000;
 
 /// What tells Transport Sessions apart (UDP has no connection: RFC 7011 section 10.3.1), and
 /// within them the scope of templates and sequence numbers.
@@ -44,7 +39,8 @@ pub(super) struct Session {
     pub(super) books: Arc<ExporterBooks>,
     /// The shared templates of the exporter and domain, once there are some.
     pub(super) templates: Option<Arc<DomainTemplates>>,
-    samplings: Vec<Sampling>,
+    /// Each sampler's interval, so that what is told again and again is not noted again and again.
+    samplings: HashMap<u64, u64>,
     /// The sequences of an sFlow agent's samples.
     pub(super) samples: SampleSequences,
     sequence: Sequence,
@@ -81,13 +77,12 @@ impl Session {
     }
 }
 
-/// Samplers of a session that are remembered here, so that what is told again and again is not
-/// noted again and again.
-const SAMPLINGS_MAX: usize = 64;
-
 impl Session {
     /// Takes note of what the exporter tells of itself.
     pub(super) fn take(&mut self, facts: Facts, received: UnixMillis) {
+        if facts != Facts::default() {
+            self.books.heard_facts(received);
+        }
         if let Some(booted) = facts.booted {
             self.books.note_boot(booted);
         }
@@ -98,14 +93,16 @@ impl Session {
 
     /// Takes note of a sampling rate, in an option, a record or a header.
     pub(super) fn note_sampling(&mut self, sampling: Sampling, received: UnixMillis) {
-        if self.samplings.contains(&sampling) {
+        let Sampling { sampler, interval } = sampling;
+        if self.samplings.get(&sampler) == Some(&interval) {
             return;
         }
-        self.samplings.retain(|known| known.sampler != sampling.sampler);
-        if self.samplings.len() >= SAMPLINGS_MAX {
-            self.samplings.remove(0);
+        // None gives way: with one more than there is room for, all would take turns.
+        if self.samplings.len() >= SAMPLER_COUNT_MAX && !self.samplings.contains_key(&sampler) {
+            self.books.samplers_over_limit.add(1);
+            return;
         }
-        self.samplings.push(sampling);
+        self.samplings.insert(sampler, interval);
         self.books.note_sampling(sampling, received);
     }
 }
@@ -120,8 +117,8 @@ pub(super) struct Sessions {
     /// The keys of each address, so that one cannot have all the room.
     by_address: HashMap<IpAddr, Vec<SessionKey>>,
     count_per_address_max: usize,
-    /// When addresses without room were looked through last.
-    looked: UnixMillis,
+    /// Sessions that gave way to others and were not counted yet.
+    given_way: u64,
 }
 
 impl Sessions {
@@ -132,20 +129,24 @@ impl Sessions {
             count_max: count_max.max(1),
             by_address: HashMap::new(),
             count_per_address_max: count_per_address_max.max(1),
-            looked: UnixMillis::default(),
+            given_way: 0,
         }
     }
 
-    /// The session of this key; `make` gives a new one its origin, counters and sequence. None if
-    /// the address has too many: [`Sessions::look`] makes room among those that are silent.
+    /// The session of this key; `make` gives a new one its origin, counters and sequence. Where
+    /// there are too many in all, or of the address, others give way.
     pub(super) fn get_or_make(
         &mut self,
         key: SessionKey,
         now: UnixMillis,
         make: impl FnOnce() -> (Arc<Origin>, Arc<ExporterBooks>, (Sequence, Option<UnixMillis>)),
-    ) -> Option<&mut Session> {
+    ) -> &mut Session {
         if self.map.len() >= self.count_max && !self.map.contains_key(&key) {
             self.forget_some();
+        }
+        let of_address = self.by_address.get(&key.address).map_or(0, Vec::len);
+        if of_address >= self.count_per_address_max && !self.map.contains_key(&key) {
+            self.forget_some_of(key.address);
         }
         let session = match self.map.entry(key) {
             Entry::Occupied(known) => {
@@ -154,11 +155,7 @@ impl Sessions {
                 session
             }
             Entry::Vacant(place) => {
-                let of_address = self.by_address.entry(key.address).or_default();
-                if of_address.len() >= self.count_per_address_max {
-                    return None;
-                }
-                of_address.push(key);
+                self.by_address.entry(key.address).or_default().push(key);
                 let (origin, books, (sequence, booted)) = make();
                 if let Some(booted) = booted {
                     books.note_boot(booted);
@@ -168,7 +165,7 @@ impl Sessions {
                     port: key.port,
                     books,
                     templates: None,
-                    samplings: Vec::new(),
+                    samplings: HashMap::new(),
                     samples: SampleSequences::default(),
                     sequence,
                     last_used: now,
@@ -182,7 +179,12 @@ impl Sessions {
             session.is_active = true;
             self.active.push(key);
         }
-        Some(session)
+        session
+    }
+
+    /// How many sessions gave way to others since this was asked last.
+    pub(super) const fn take_given_way(&mut self) -> u64 {
+        std::mem::replace(&mut self.given_way, 0)
     }
 
     /// Notes where the sequences stand of the sessions that were heard of since the last time,
@@ -209,26 +211,20 @@ impl Sessions {
         self.forget_of(peer.ip(), |key, _| key.port == port);
     }
 
-    /// Makes room, now and then, at addresses that have none, by forgetting sessions that were
-    /// not heard of for long.
-    pub(super) fn look(&mut self, now: UnixMillis) {
-        // A clock that was set back counts as due.
-        if (0..LOOK_INTERVAL_MILLIS).contains(&now.0.saturating_sub(self.looked.0)) {
+    /// Forgets an eighth of an address's sessions: those that sent but once, then the ones that
+    /// were not heard of for longest. An exporter that has a new port for each message displaces
+    /// itself.
+    fn forget_some_of(&mut self, address: IpAddr) {
+        let Some(keys) = self.by_address.get_mut(&address) else {
             return;
-        }
-        self.looked = now;
-        let count_max = self.count_per_address_max;
-        let is_full = |keys: &Vec<SessionKey>| keys.len() >= count_max;
-        let full: Vec<IpAddr> = self
-            .by_address
-            .iter()
-            .filter(|(_, keys)| is_full(keys))
-            .map(|(address, _)| *address)
-            .collect();
-        for address in full {
-            self.forget_of(address, |_, session| {
-                !(0..SILENT_MILLIS_MAX).contains(&now.0.saturating_sub(session.last_used.0))
-            });
+        };
+        let map = &self.map;
+        // A key without a session goes first.
+        keys.sort_by_cached_key(|key| map.get(key).map(|s| (s.is_established, s.last_used)));
+        let count = (keys.len() / 8).max(1).min(keys.len());
+        for key in keys.drain(..count) {
+            self.map.remove(&key);
+            self.given_way = self.given_way.saturating_add(1);
         }
     }
 
@@ -260,6 +256,7 @@ impl Sessions {
     /// Forgets the eighth that was not heard of for longest. What is lost with a session is only
     /// its place in the sequence.
     fn forget_some(&mut self) {
+        let before = self.map.len();
         let mut times: Vec<UnixMillis> = self.map.values().map(|s| s.last_used).collect();
         let eighth = times.len() / 8;
         let (_, &mut oldest_kept, _) = times.select_nth_unstable(eighth);
@@ -269,6 +266,9 @@ impl Sessions {
             to_forget = to_forget.saturating_sub(usize::from(forget));
             !forget
         });
+        let after = self.map.len();
+        self.given_way =
+            self.given_way.saturating_add(u64::try_from(before.saturating_sub(after)).unwrap_or(0));
         let map = &self.map;
         self.by_address.retain(|_, keys| {
             keys.retain(|key| map.contains_key(key));
@@ -291,27 +291,31 @@ mod tests {
                 ObservationDomainId(0),
                 Protocol::NetflowV9,
             );
-            observe(&mut sessions, &books, key, UnixMillis(i64::from(port)));
+            hear(&mut sessions, &books, key, UnixMillis(i64::from(port)));
             assert!(sessions.map.len() <= 16);
         }
         assert!(sessions.map.keys().any(|key| key.port == 99));
         assert!(sessions.map.keys().all(|key| key.port > 80));
     }
 
-    /// Has the session of this key, or makes it; false if there is no room.
-    fn observe(
+    fn address(last: u8) -> IpAddr {
+        [192, 0, 2, last].into()
+    }
+
+    /// Has the session of this key, or makes it.
+    fn hear(
         sessions: &mut Sessions,
         books: &super::super::Books,
         key: SessionKey,
         now: UnixMillis,
-    ) -> bool {
+    ) {
         let make = || {
             let SessionKey { address, port: _, domain, protocol } = key;
             let origin = Origin { address, domain, protocol };
             let exporter = books.exporter(&origin);
             (Arc::new(origin), exporter, Default::default())
         };
-        sessions.get_or_make(key, now, make).is_some()
+        sessions.get_or_make(key, now, make);
     }
 
     #[test]
@@ -322,19 +326,32 @@ mod tests {
             let peer = Peer::tcp(([192, 0, 2, last], port).into());
             SessionKey::new(peer, ObservationDomainId(domain), Protocol::Ipfix)
         };
-        let start = 1_000_000;
-        let now = |millis| UnixMillis(start + millis);
-        let made = (0..100).filter(|&d| observe(&mut sessions, &books, key(1, 7, d), now(0)));
-        assert_eq!(made.count(), 10);
-        assert!(observe(&mut sessions, &books, key(2, 7, 50), now(0)));
-        assert!(observe(&mut sessions, &books, key(1, 7, 3), now(SILENT_MILLIS_MAX)));
-        assert!(!observe(&mut sessions, &books, key(1, 7, 50), now(SILENT_MILLIS_MAX)));
-        // Those that were silent for long make room; the one that was not stays.
-        sessions.look(now(SILENT_MILLIS_MAX));
-        assert_eq!(sessions.map.len(), 2);
-        assert!(observe(&mut sessions, &books, key(1, 8, 50), now(SILENT_MILLIS_MAX)));
+        let mut observe = |key, now| {
+            hear(&mut sessions, &books, key, UnixMillis(now));
+            (sessions.map.len(), sessions.take_given_way())
+        };
+        // Two that are heard of again, and a neighbour.
+        for (domain, now) in [(1, 0), (2, 1), (1, 2), (2, 3)] {
+            observe(key(1, 7, domain), now);
+        }
+        assert_eq!(observe(key(2, 7, 0), 0), (3, 0));
+        let given_way: u64 = (10..100).map(|d| observe(key(1, 7, d), i64::from(d)).1).sum();
+        assert_eq!(given_way, 82);
+        let domains = |sessions: &Sessions| {
+            let of_one = sessions.map.keys().filter(|key| key.address == address(1));
+            let mut domains: Vec<u32> = of_one.map(|key| key.domain.0).collect();
+            domains.sort_unstable();
+            domains
+        };
+        assert_eq!(domains(&sessions), [1, 2, 92, 93, 94, 95, 96, 97, 98, 99]);
+        // Of those that all sent more than once the longest silent one goes.
+        for domain in 92..100 {
+            hear(&mut sessions, &books, key(1, 7, domain), UnixMillis(200));
+        }
+        hear(&mut sessions, &books, key(1, 8, 50), UnixMillis(201));
+        assert_eq!(domains(&sessions), [2, 50, 92, 93, 94, 95, 96, 97, 98, 99]);
         sessions.forget_peer(Peer::tcp(([192, 0, 2, 1], 7).into()));
-        assert_eq!(sessions.map.len(), 2);
+        assert_eq!(sessions.map.len(), 2, "the neighbour's, and the other port's");
         assert!(sessions.map.contains_key(&key(1, 8, 50)));
         sessions.forget_peer(Peer::tcp(([192, 0, 2, 1], 8).into()));
         sessions.forget_peer(Peer::tcp(([192, 0, 2, 2], 7).into()));

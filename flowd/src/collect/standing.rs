@@ -19,8 +19,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const FILE_NAME: &str = "sequences.bin";
 const MARK: Mark = *b"flowdSQ1";
-/// Sessions whose standing is kept; the ones that sent but once and those not heard of for
-/// longest give way.
+/// Sessions whose standing is kept. When there are as many, one that sent but once gets no place,
+/// and for one that sent more those that sent but once give way, then those not heard of for
+/// longest.
 const SESSION_COUNT_MAX: usize = 16_384;
 /// After so long an exporter's uptime of 32 bits may have gone round unseen, and nothing can be
 /// said of what lies between.
@@ -48,6 +49,8 @@ pub(super) struct Standings {
     /// Earlier sessions that have not been heard of yet: written under the lock, read by all to
     /// pass by in haste.
     to_resume: Counter,
+    /// Standings that gave way or got no place.
+    over_limit: Counter,
     state: Mutex<State>,
 }
 
@@ -98,10 +101,19 @@ impl Standings {
                 continue;
             };
             if state.known.len() >= SESSION_COUNT_MAX && !state.known.contains_key(&key) {
-                state.make_room();
+                if !standing.is_established {
+                    self.over_limit.add(1);
+                    continue;
+                }
+                self.over_limit.add(state.make_room());
             }
             state.known.insert(key, standing);
         }
+    }
+
+    /// How many standings gave way or got no place so far.
+    pub(super) fn over_limit(&self) -> u64 {
+        self.over_limit.value()
     }
 
     /// Takes in what an earlier collector saved in a store's directory: how many sessions.
@@ -146,14 +158,16 @@ impl Standings {
 }
 
 impl State {
-    /// Forgets an eighth.
-    fn make_room(&mut self) {
+    /// Forgets an eighth: how many.
+    fn make_room(&mut self) -> u64 {
+        let before = count(&self.known);
         let rank = |standing: &Standing| (standing.is_established, standing.heard);
         let mut by_rank: Vec<_> = self.known.iter().map(|(key, s)| (rank(s), *key)).collect();
         by_rank.sort_unstable_by_key(|&(rank, _)| rank);
         for (_, key) in by_rank.iter().take((SESSION_COUNT_MAX / 8).max(1)) {
             self.known.remove(key);
         }
+        before.saturating_sub(count(&self.known))
     }
 }
 
@@ -298,10 +312,14 @@ mod tests {
             let forged = Standing { is_established: false, ..standing(1, i64::from(domain)) };
             standings.note([(key(2, domain), Some(forged))].into_iter());
         }
+        // No room was made for any of them.
+        assert_eq!(standings.state().known.len(), SESSION_COUNT_MAX);
+        assert_eq!(standings.over_limit(), 100_000 - 16_384);
+        standings.note([(key(3, 0), Some(standing(100, 0)))].into_iter());
         let state = standings.state();
-        assert!(state.known.len() <= SESSION_COUNT_MAX);
-        assert!(state.known.contains_key(&key(1, 0)));
-        assert!(state.known.contains_key(&key(2, 99_999)));
+        assert_eq!(state.known.len(), SESSION_COUNT_MAX * 7 / 8 + 1);
+        assert!(state.known.contains_key(&key(1, 0)) && state.known.contains_key(&key(3, 0)));
+        assert_eq!(standings.over_limit(), 100_000 - 16_384 + 2_048);
     }
 
     #[test]

@@ -23,13 +23,13 @@ impl Statistics {
             datagrams_decoded,
             drops,
             kernel_drops,
-            connections,
-            connections_open,
-            connection_ends,
+            connections: _,
+            connections_open: _,
+            connection_ends: _,
             records,
             sets,
             sets_decoded,
-            sets_held,
+            sets_held: _,
             set_drops,
             sets_restored,
             sets_waited,
@@ -42,25 +42,15 @@ impl Statistics {
             elements_learned,
             elements_refused,
             lists_over_limit,
+            sessions_over_limit,
+            standings_over_limit,
             redefinitions,
             redefinitions_not_withdrawn,
             exporters_over_limit,
             exporters,
             other_exporters,
         } = later;
-        let lost = self.sets_held.saturating_sub(*sets_restored);
-        if lost > 0 {
-            add(self.set_drops.entry(NOT_KEPT.to_owned()).or_default(), lost);
-        }
-        add(&mut self.sets, sets_restored.saturating_sub(self.sets_held));
-        self.sets_held = *sets_held;
-        if self.connections_open > 0 {
-            let not_kept = self.connection_ends.entry(NOT_KEPT.to_owned()).or_default();
-            add(not_kept, self.connections_open);
-        }
-        self.connections_open = *connections_open;
-        add(&mut self.connections, *connections);
-        add_by_name(&mut self.connection_ends, connection_ends);
+        self.add_what_lasts(later);
         add(&mut self.sets_restored, *sets_restored);
         add(&mut self.sets_waited, *sets_waited);
         add(&mut self.sets_late, *sets_late);
@@ -78,24 +68,47 @@ impl Statistics {
         add(&mut self.elements_learned, *elements_learned);
         add(&mut self.elements_refused, *elements_refused);
         add(&mut self.lists_over_limit, *lists_over_limit);
+        add(&mut self.sessions_over_limit, *sessions_over_limit);
+        add(&mut self.standings_over_limit, *standings_over_limit);
         add(&mut self.redefinitions, *redefinitions);
         add(&mut self.redefinitions_not_withdrawn, *redefinitions_not_withdrawn);
         add(&mut self.exporters_over_limit, *exporters_over_limit);
         add_by_name(&mut self.drops, drops);
         add_by_name(&mut self.set_drops, set_drops);
         add_by_name(&mut self.template_drops, template_drops);
+        self.add_exporters(exporters, other_exporters.as_ref());
+    }
+
+    /// Adds what outlasts a run or should: sets that wait, and connections.
+    fn add_what_lasts(&mut self, later: &Self) {
+        let lost = self.sets_held.saturating_sub(later.sets_restored);
+        if lost > 0 {
+            add(self.set_drops.entry(NOT_KEPT.to_owned()).or_default(), lost);
+        }
+        add(&mut self.sets, later.sets_restored.saturating_sub(self.sets_held));
+        self.sets_held = later.sets_held;
+        if self.connections_open > 0 {
+            let not_kept = self.connection_ends.entry(NOT_KEPT.to_owned()).or_default();
+            add(not_kept, self.connections_open);
+        }
+        self.connections_open = later.connections_open;
+        add(&mut self.connections, later.connections);
+        add_by_name(&mut self.connection_ends, &later.connection_ends);
+    }
+
+    fn add_exporters(&mut self, later: &[ExporterStatistics], others: Option<&ExporterStatistics>) {
         let mut known: BTreeMap<_, _> =
             self.exporters.drain(..).map(|exporter| (key(&exporter), exporter)).collect();
-        for exporter in exporters {
+        for exporter in later {
             known
                 .entry(key(exporter))
                 .and_modify(|sum| sum.add(exporter))
                 .or_insert_with(|| exporter.clone());
         }
         self.exporters = known.into_values().collect();
-        match (&mut self.other_exporters, other_exporters) {
+        match (&mut self.other_exporters, others) {
             (Some(sum), Some(others)) => sum.add(others),
-            (sum @ None, others) => sum.clone_from(others),
+            (sum @ None, others) => *sum = others.cloned(),
             (Some(_), None) => {}
         }
     }
@@ -120,8 +133,10 @@ impl ExporterStatistics {
             sets_late,
             set_drops,
             sampling,
+            samplers_over_limit,
             samples,
         } = later;
+        add(&mut self.samplers_over_limit, *samplers_over_limit);
         self.samples.add(samples);
         add(&mut self.messages, *messages);
         add(&mut self.records, *records);
@@ -182,6 +197,7 @@ mod tests {
             sets_late: 0,
             set_drops: BTreeMap::new(),
             sampling: Vec::new(),
+            samplers_over_limit: 0,
         }
     }
 

@@ -10,10 +10,13 @@ use super::ie::{
     find_registered, number_of_name,
 };
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 /// Elements that are learned at most. Each takes some 300 octets and its name.
 pub const LEARNED_COUNT_MAX: usize = 4_096;
+/// Of these from one exporter address: what lies cannot take all the room for ever.
+pub const LEARNED_COUNT_PER_EXPORTER_MAX: usize = 1_024;
 /// Letters and digits of a learned name at most.
 pub const LEARNED_NAME_SIZE_MAX: usize = 128;
 /// Keys of the output that are no elements' names.
@@ -22,9 +25,20 @@ const RESERVED_NAMES: [&str; 3] = ["recordType", "exportProtocol", "elements"];
 static LEARNED: RwLock<Learned> = RwLock::new(Learned::EMPTY);
 
 struct Learned {
-    by_number: BTreeMap<(u32, u16), &'static Element>,
+    by_number: BTreeMap<(u32, u16), Told>,
+    /// How many each exporter told of.
+    by_exporter: BTreeMap<IpAddr, usize>,
     /// By their names in lower case.
     by_name: BTreeMap<String, &'static Element>,
+}
+
+/// An element that was learned.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// The element.
+    pub element: &'static Element,
+    /// Who told of it, where that is known.
+    pub exporter: Option<IpAddr>,
 }
 
 /// What an exporter tells of an element.
@@ -38,6 +52,7 @@ pub struct Description<'a> {
     pub semantics: Semantics,
     pub units: Units,
     pub range: Option<(u64, u64)>,
+    pub exporter: Option<IpAddr>,
 }
 
 /// What became of a description.
@@ -55,6 +70,8 @@ pub enum Lesson {
     NumberRefused,
     /// As many as are learned at most are known.
     Full,
+    /// As many as are learned at most of one exporter are known of this one.
+    OverShare,
 }
 
 /// Learns an element. The table and what was told first stand; what says otherwise is refused.
@@ -76,21 +93,42 @@ pub fn learn(told: &Description<'_>) -> Lesson {
     if number_of_name(told.name).is_some() || is_reserved(told.name) {
         return Lesson::NameRefused;
     }
-    LEARNED.write().unwrap_or_else(PoisonError::into_inner).insert(told, LEARNED_COUNT_MAX)
+    let maxima = (LEARNED_COUNT_MAX, LEARNED_COUNT_PER_EXPORTER_MAX);
+    // Only what has room takes the lock that readers wait for.
+    if let Some(refusal) = read().refusal(told, maxima) {
+        return refusal;
+    }
+    LEARNED.write().unwrap_or_else(PoisonError::into_inner).insert(told, maxima)
 }
 
 impl Learned {
-    const EMPTY: Self = Self { by_number: BTreeMap::new(), by_name: BTreeMap::new() };
+    const EMPTY: Self =
+        Self { by_number: BTreeMap::new(), by_exporter: BTreeMap::new(), by_name: BTreeMap::new() };
 
-    fn insert(&mut self, told: &Description<'_>, count_max: usize) -> Lesson {
-        let &Description { enterprise, id, name, element_type, semantics, units, range } = told;
+    /// Why there is no room for one more of an exporter, if there is none.
+    fn refusal(
+        &self,
+        told: &Description<'_>,
+        (count_max, share_max): (usize, usize),
+    ) -> Option<Lesson> {
+        let share = told.exporter.and_then(|exporter| self.by_exporter.get(&exporter));
+        if self.by_number.len() >= count_max {
+            Some(Lesson::Full)
+        } else {
+            share.is_some_and(|&share| share >= share_max).then_some(Lesson::OverShare)
+        }
+    }
+
+    fn insert(&mut self, told: &Description<'_>, maxima: (usize, usize)) -> Lesson {
+        let &Description { enterprise, id, name, element_type, semantics, units, range, exporter } =
+            told;
         let key = name.to_ascii_lowercase();
         // Another worker may have learned since this one looked.
         if self.by_number.contains_key(&(enterprise, id)) || self.by_name.contains_key(&key) {
             return Lesson::Known;
         }
-        if self.by_number.len() >= count_max {
-            return Lesson::Full;
+        if let Some(refusal) = self.refusal(told, maxima) {
+            return refusal;
         }
         let name = Box::leak(name.into());
         let element: &'static Element = Box::leak(Box::new(Element {
@@ -102,7 +140,11 @@ impl Learned {
             units,
             range,
         }));
-        self.by_number.insert((enterprise, id), element);
+        self.by_number.insert((enterprise, id), Told { element, exporter });
+        if let Some(exporter) = exporter {
+            let share = self.by_exporter.entry(exporter).or_default();
+            *share = share.saturating_add(1);
+        }
         self.by_name.insert(key, element);
         Lesson::Learned
     }
@@ -111,6 +153,12 @@ impl Learned {
 /// All elements that were learned, by enterprise and number.
 #[must_use]
 pub fn all() -> Vec<&'static Element> {
+    read().by_number.values().map(|told| told.element).collect()
+}
+
+/// All elements that were learned, with who told of them.
+#[must_use]
+pub fn all_told() -> Vec<Told> {
     read().by_number.values().copied().collect()
 }
 
@@ -126,7 +174,7 @@ pub(super) fn find(enterprise: u32, id: u16) -> Option<&'static Element> {
     if !is_learnable((enterprise, id)) {
         return None;
     }
-    read().by_number.get(&(enterprise, id)).copied()
+    read().by_number.get(&(enterprise, id)).map(|told| told.element)
 }
 
 /// The learned element with this name in any case.
@@ -175,6 +223,7 @@ mod tests {
             semantics: Semantics::Default,
             units: Units::None,
             range: None,
+            exporter: None,
         }
     }
 
@@ -239,11 +288,32 @@ mod tests {
         let lessons: Vec<Lesson> = names
             .iter()
             .zip(1..)
-            .map(|(name, id)| learned.insert(&told(500_005, id, name), 3))
+            .map(|(name, id)| learned.insert(&told(500_005, id, name), (3, 3)))
             .collect();
         assert_eq!(lessons, [Lesson::Learned, Lesson::Learned, Lesson::Learned, Lesson::Full]);
-        assert_eq!(learned.insert(&told(500_005, 1, &names[0]), 3), Lesson::Known);
+        assert_eq!(learned.insert(&told(500_005, 1, &names[0]), (3, 3)), Lesson::Known);
         assert_eq!((learned.by_number.len(), learned.by_name.len()), (3, 3));
+    }
+
+    #[test]
+    fn an_exporter_has_its_share_and_leaves_room_to_others() {
+        let mut learned = Learned::EMPTY;
+        let names: Vec<String> = (0..8).map(|id| format!("share{id}")).collect();
+        let mut tell = |last: u8, id: u16| {
+            let exporter = Some(IpAddr::from([192, 0, 2, last]));
+            let told = Description { exporter, ..told(500_006, id, &names[usize::from(id)]) };
+            // What looks under the readers' lock says the same of what has no room.
+            let refusal = learned.refusal(&told, (4, 2));
+            let lesson = learned.insert(&told, (4, 2));
+            assert_eq!(refusal, (lesson != Lesson::Learned).then_some(lesson));
+            lesson
+        };
+        assert_eq!(
+            [1, 2, 3].map(|id| tell(1, id)),
+            [Lesson::Learned, Lesson::Learned, Lesson::OverShare]
+        );
+        assert_eq!([3, 4].map(|id| tell(2, id)), [Lesson::Learned; 2]);
+        assert_eq!([tell(1, 5), tell(3, 6)], [Lesson::Full; 2]);
     }
 
     #[test]

@@ -165,6 +165,7 @@ mod tests {
             semantics: Semantics::Default,
             units: Units::None,
             range: None,
+            exporter: None,
         });
         for (key, name, element_type) in [
             ("interfaceName", "interfaceName", ElementType::String),

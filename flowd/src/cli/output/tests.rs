@@ -414,6 +414,7 @@ fn an_element_is_called_by_its_name_as_soon_as_that_is_told() {
         semantics: Semantics::Default,
         units: Units::None,
         range: None,
+        exporter: None,
     });
     assert_eq!(name_and_value(), "greeting hi");
 }

@@ -4,6 +4,7 @@
 use super::entry::{Entry, read_entry, write_gone, write_held};
 use super::lock;
 use super::queue::{Queue, Waiting};
+use crate::collect::peer::Transport;
 use crate::collect::saved::{self, Mark, beside};
 use crate::wire::{Reader, Writer};
 use std::collections::HashSet;
@@ -191,7 +192,10 @@ fn load(octets: &[u8], queue: &mut Queue) -> Result<(), &'static str> {
             None => is_sound = false,
         }
     }
-    held.retain(|(number, _)| !gone.contains(number));
+    // The templates of a connection ended with it, and it ended with the process at the latest.
+    held.retain(|(number, waiting)| {
+        !gone.contains(number) && waiting.held.source.transport == Transport::Udp
+    });
     held.sort_by_key(|&(number, _)| number);
     for (_, waiting) in held {
         let Waiting { key, held } = *waiting;

@@ -14,6 +14,7 @@ mod tests;
 
 use super::copy::Clocks;
 use super::exporters::ExporterBooks;
+use super::peer::Peer;
 use super::template_cache::Source;
 use crate::model::Origin;
 use crate::model::time::UnixMillis;
@@ -92,6 +93,11 @@ pub struct PendingStore {
     /// How many of an earlier collector there were: written once, before the workers begin.
     restored: Counter,
     queue: Mutex<Queue>,
+    /// The queue's `looked`, written under its lock, read by all to pass by in haste: the
+    /// templates' epoch, and the time in milliseconds since 1970.
+    looked: (Counter, Counter),
+    /// How often the queue was locked: what waiting costs those that do not wait.
+    locked: Counter,
     /// Locked before `queue` where both are.
     log: OnceLock<Mutex<Log>>,
 }
@@ -112,6 +118,8 @@ impl PendingStore {
             count: Counter::new(),
             restored: Counter::new(),
             queue: Mutex::new(Queue::new(limits)),
+            looked: Default::default(),
+            locked: Counter::new(),
             log: OnceLock::new(),
         }
     }
@@ -212,6 +220,17 @@ impl PendingStore {
         taken
     }
 
+    /// Gives up what a connection sent that has ended: its templates' numbers end with it (RFC
+    /// 7011 section 8), and a later one may have others under them.
+    pub(super) fn disconnect(&self, peer: Peer, dropped: Dropped<'_>) {
+        if self.is_empty() {
+            return;
+        }
+        let mut queue = self.queue();
+        queue.give_up_source(peer.ip(), peer.into(), dropped);
+        self.note_count(&queue);
+    }
+
     /// Gives up what has waited too long.
     pub(super) fn expire(&self, now: UnixMillis, dropped: Dropped<'_>) {
         if self.is_empty() {
@@ -225,27 +244,36 @@ impl PendingStore {
     /// Which templates are waited for, if it is time to look for them: the templates have changed
     /// since the last look, and that was a while ago.
     pub(super) fn due(&self, epoch: u64, now: UnixMillis) -> Vec<PendingKey> {
-        if self.is_empty() {
+        let looked = (self.looked.0.value(), UnixMillis(self.looked.1.value().cast_signed()));
+        if self.is_empty() || !is_due(looked, epoch, now) {
             return Vec::new();
         }
         let mut queue = self.queue();
-        let (seen, at) = queue.looked;
-        // A clock that was set back counts as due.
-        let since = now.0.saturating_sub(at.0);
-        if epoch == seen || (0..RETRY_INTERVAL_MILLIS).contains(&since) {
+        // Another worker may be looking now.
+        if !is_due(queue.looked, epoch, now) {
             return Vec::new();
         }
         queue.looked = (epoch, now);
+        self.looked.0.set(epoch);
+        self.looked.1.set(now.0.cast_unsigned());
         queue.keys()
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.locked.add(1);
         lock(&self.queue)
     }
 
     fn note_count(&self, queue: &Queue) {
         self.count.set(u64::try_from(queue.len()).unwrap_or(u64::MAX));
     }
+}
+
+/// Is it time to look, when that was done last at this epoch and time?
+fn is_due((seen, at): (u64, UnixMillis), epoch: u64, now: UnixMillis) -> bool {
+    // A clock that was set back counts as due.
+    let since = now.0.saturating_sub(at.0);
+    epoch != seen && !(0..RETRY_INTERVAL_MILLIS).contains(&since)
 }
 
 /// A worker that panicked may have left a set half taken: it is one set fewer that is decoded,

@@ -1,6 +1,6 @@
 //! What waits, in memory.
 
-use super::{Dropped, ExporterBooks, Held, PendingKey, PendingLimits};
+use super::{Dropped, ExporterBooks, Held, PendingKey, PendingLimits, Source};
 use crate::model::Origin;
 use crate::model::time::UnixMillis;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -205,6 +205,20 @@ impl Queue {
         }
         dropped(&waiting.key, &waiting.held);
         true
+    }
+
+    /// Gives up what one source of an address sent.
+    pub(super) fn give_up_source(&mut self, address: IpAddr, source: Source, dropped: Dropped<'_>) {
+        let Some(share) = self.by_address.get(&address) else {
+            return;
+        };
+        let is_meant = |number: &&u64| {
+            self.sets.get(number).is_some_and(|waiting| waiting.held.source == source)
+        };
+        let meant: Vec<u64> = share.numbers.iter().filter(is_meant).copied().collect();
+        for number in meant {
+            self.give_up(number, dropped);
+        }
     }
 
     /// Takes the sets of a template that can be decoded now, and the numbers of those on disk.

@@ -215,11 +215,9 @@ fn what_waits_comes_back_from_disk_in_order_and_once() {
 #[test]
 fn all_of_a_set_comes_back() {
     let dir = tempfile::tempdir().unwrap();
-    for (transport, sys_uptime) in
-        [(Transport::Udp, Some(SysUptime(u32::MAX))), (Transport::Tcp, None)]
-    {
+    for sys_uptime in [Some(SysUptime(u32::MAX)), None] {
         let given = Held {
-            source: Source { port: 65_535, transport },
+            source: Source { port: 65_535, transport: Transport::Udp },
             clocks: Clocks { export_time: UnixMillis(-5), sys_uptime },
             sequence_number: 9,
             received: UnixMillis(77),
@@ -235,6 +233,24 @@ fn all_of_a_set_comes_back() {
         let taken = store.take(&key(3), &mut |_| Some(()));
         assert_eq!(format!("{:?}", taken[0].0), text);
     }
+}
+
+#[test]
+fn what_a_connection_sent_does_not_outlive_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = PendingStore::open(dir.path(), PendingLimits::default()).unwrap();
+    let tcp = |port| Source { port, transport: Transport::Tcp };
+    store.hold(key(3), Held { source: tcp(1), ..held(10) }, &mut |_, _| {});
+    store.hold(key(3), Held { source: tcp(2), ..held(11) }, &mut |_, _| {});
+    hold(&store, key(3), 12);
+    let mut dropped = Vec::new();
+    let peer = Peer::tcp(std::net::SocketAddr::new(key(3).origin.address, 1));
+    store.disconnect(peer, &mut |_, held| dropped.push(held.received.0));
+    assert_eq!((dropped, store.count()), (vec![10], 2));
+    // The other connection ends with the process.
+    store.finish().unwrap();
+    let store = PendingStore::open(dir.path(), PendingLimits::default()).unwrap();
+    assert_eq!(take(&store, &key(3)), [12]);
 }
 
 #[test]
@@ -334,4 +350,24 @@ proptest! {
         }
         prop_assert_eq!(&dropped[0], &dropped[1]);
     }
+}
+
+#[test]
+fn datagrams_pass_by_what_waits_without_a_lock_until_a_look_is_due() {
+    let store = PendingStore::in_memory(limits(3));
+    hold(&store, key(1), 10);
+    let locked = |epoch, now| {
+        let before = store.locked.value();
+        let due = store.due(epoch, UnixMillis(now)).len();
+        (due, store.locked.value() - before)
+    };
+    let start = 1_000_000;
+    assert_eq!(locked(0, start), (0, 0), "no template was learned");
+    assert_eq!(locked(1, start), (1, 1));
+    for epoch in 1..1_000 {
+        assert_eq!(locked(epoch, start + RETRY_INTERVAL_MILLIS - 1), (0, 0), "looked just now");
+    }
+    assert_eq!(locked(1, start + RETRY_INTERVAL_MILLIS), (0, 0), "no template since");
+    assert_eq!(locked(2, start + RETRY_INTERVAL_MILLIS), (1, 1));
+    assert_eq!(locked(3, start), (1, 1), "the clock was set back");
 }

@@ -165,7 +165,8 @@ impl SflowDecoder {
                     sequences.observe(StreamKind::Flow, source, number, sample.drops, counts);
                 counts.flow_drops = counts.flow_drops.saturating_add(drops);
                 counts.sampling = Some(Sampling {
-                    sampler: source.index.into(),
+                    // Sources of two classes may have one index.
+                    sampler: u64::from(source.class) << 32 | u64::from(source.index),
                     interval: sample.sampling_rate.into(),
                 });
                 flow::sampled(&sample, row, text, counts)

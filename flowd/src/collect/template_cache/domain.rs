@@ -119,7 +119,10 @@ impl DomainTemplates {
         let snapshot = self.snapshot.load();
         let is_alive = |template: &&Arc<Template>| template.is_alive(now, self.lifetime_millis);
         let own = snapshot.by_source.get(&(source, id)).filter(is_alive);
-        own.or_else(|| snapshot.newest.get(&id).filter(is_alive)).cloned()
+        // The Template IDs of a connection are its own (RFC 7011 section 8).
+        let is_shared = source.transport == Transport::Udp;
+        let newest = || snapshot.newest.get(&id).filter(is_alive).filter(|_| is_shared);
+        own.or_else(newest).cloned()
     }
 
     /// Lets `read` look up the fields of the templates that a source's sets are read by.
@@ -373,11 +376,34 @@ impl Snapshot {
     }
 }
 
-/// Does a withdrawal mean this template?
-pub(super) fn is_withdrawn(withdrawal: Withdrawal, announcement: &Announcement) -> bool {
-    match withdrawal {
-        Withdrawal::One(withdrawn) => announcement.id == withdrawn,
-        Withdrawal::AllData => announcement.record_type == RecordType::Flow,
-        Withdrawal::AllOptions => announcement.record_type == RecordType::Options,
+/// What a connection has withdrawn.
+#[derive(Debug)]
+pub(super) struct Withdrawn {
+    ids: HashSet<TemplateId>,
+    has_all_data: bool,
+    has_all_options: bool,
+}
+
+impl Withdrawn {
+    pub(super) fn new(withdrawals: &[Withdrawal]) -> Self {
+        let one = |withdrawal: &Withdrawal| match withdrawal {
+            Withdrawal::One(id) => Some(*id),
+            Withdrawal::AllData | Withdrawal::AllOptions => None,
+        };
+        Self {
+            ids: withdrawals.iter().filter_map(one).collect(),
+            has_all_data: withdrawals.contains(&Withdrawal::AllData),
+            has_all_options: withdrawals.contains(&Withdrawal::AllOptions),
+        }
+    }
+
+    /// Is this template withdrawn?
+    pub(super) fn has(&self, announcement: &Announcement) -> bool {
+        let has_its_kind = match announcement.record_type {
+            RecordType::Flow => self.has_all_data,
+            RecordType::Options => self.has_all_options,
+            RecordType::Counters => false,
+        };
+        has_its_kind || self.ids.contains(&announcement.id)
     }
 }

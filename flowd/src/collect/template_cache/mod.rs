@@ -26,7 +26,7 @@ use crate::model::{ColumnSet, Origin};
 use crate::telemetry::{Counter, Epoch};
 use crate::wire::Withdrawal;
 use arc_swap::ArcSwap;
-use domain::{Repeat, Snapshot, is_withdrawn};
+use domain::{Repeat, Snapshot, Withdrawn};
 use limits::{Bucket, Refusal};
 use room::Room;
 use std::collections::HashMap;
@@ -51,6 +51,8 @@ pub struct TemplateStore {
     announcements: Counter,
     /// Entries of maps that were copied so far: what changes cost.
     copied: Counter,
+    /// How often the writer's lock was taken.
+    locked: Counter,
     writing: Mutex<Room>,
     saved: Mutex<file::Saved>,
 }
@@ -70,6 +72,7 @@ impl TemplateStore {
             changes: Epoch::default(),
             announcements: Counter::new(),
             copied: Counter::new(),
+            locked: Counter::new(),
             writing: Mutex::default(),
             saved: Mutex::default(),
         }
@@ -78,6 +81,12 @@ impl TemplateStore {
     /// Rises whenever a template can be used that could not before, or the other way round.
     pub(super) fn epoch(&self) -> u64 {
         self.changes.current()
+    }
+
+    /// How often the writer's lock was taken so far.
+    #[cfg(test)]
+    pub(super) fn locked(&self) -> u64 {
+        self.locked.value()
     }
 
     /// The templates of an exporter and domain, if it announced any.
@@ -91,6 +100,7 @@ impl TemplateStore {
     }
 
     fn room(&self) -> MutexGuard<'_, Room> {
+        self.locked.add(1);
         // A worker that panicked left a whole snapshot behind: they are swapped, not edited.
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -137,11 +147,13 @@ impl TemplateStore {
         learned
     }
 
-    /// Forgets what a connection has withdrawn (RFC 7011 section 8.1).
-    pub(super) fn withdraw(&self, origin: &Origin, source: Source, withdrawal: Withdrawal) {
+    /// Forgets what a connection has withdrawn (RFC 7011 section 8.1): all at once, since each
+    /// time costs a look at all templates of the exporter and domain.
+    pub(super) fn withdraw(&self, origin: &Origin, source: Source, withdrawals: &[Withdrawal]) {
+        let withdrawn = Withdrawn::new(withdrawals);
         let mut room = self.room();
         self.remove(origin, &mut room, |of, template| {
-            of == source && is_withdrawn(withdrawal, &template.announcement)
+            of == source && withdrawn.has(&template.announcement)
         });
     }
 

@@ -168,21 +168,21 @@ fn a_connection_withdraws_its_own_templates_by_number_and_by_kind() {
     let found =
         || [256, 257, 258, 259].map(|raw_id| length_at(&store, &origin(7), tcp(1), raw_id, 5));
     for (withdrawal, left) in [
-        // Another port's template of this number is the newest now.
-        (Withdrawal::One(id(256)), [Some(8), Some(4), Some(1), Some(1)]),
+        // Another port has a template of this number: it is none of the connection's.
+        (Withdrawal::One(id(256)), [None, Some(4), Some(1), Some(1)]),
         (Withdrawal::One(id(259)), [Some(4), Some(4), Some(1), None]),
-        (Withdrawal::AllData, [Some(8), None, Some(1), Some(1)]),
+        (Withdrawal::AllData, [None, None, Some(1), Some(1)]),
         (Withdrawal::AllOptions, [Some(4), Some(4), None, None]),
     ] {
         announce();
         assert_eq!(found(), [Some(4), Some(4), Some(1), Some(1)]);
-        store.withdraw(&origin(7), tcp(1), withdrawal);
+        store.withdraw(&origin(7), tcp(1), &[withdrawal]);
         assert_eq!(found(), left, "{withdrawal:?}");
         assert_eq!(length(&store, 7, 9, 256), Some(8), "another's stays");
     }
     let copied = store.copied.value();
     for _ in 0..1_000 {
-        store.withdraw(&origin(7), tcp(1), Withdrawal::One(id(1_000)));
+        store.withdraw(&origin(7), tcp(1), &[Withdrawal::One(id(1_000))]);
     }
     assert_eq!(store.copied.value(), copied, "what was never announced costs nothing");
 }
@@ -193,7 +193,7 @@ fn a_twin_stays_when_the_other_is_withdrawn() {
     for port in [1, 2] {
         learn_from(&store, &origin(7), tcp(port), announcement(256, 4), 1);
     }
-    store.withdraw(&origin(7), tcp(2), Withdrawal::One(id(256)));
+    store.withdraw(&origin(7), tcp(2), &[Withdrawal::One(id(256))]);
     assert_eq!(length(&store, 7, 3, 256), Some(4));
 }
 
@@ -349,7 +349,7 @@ fn what_is_taken_and_withdrawn_without_end_is_a_storm_too() {
     let mut learned = 0;
     for _ in 0..1_000 {
         learned += learn_from(&store, &origin(7), tcp(1), announcement(256, 4), 0).changed;
-        store.withdraw(&origin(7), tcp(1), Withdrawal::AllData);
+        store.withdraw(&origin(7), tcp(1), &[Withdrawal::AllData]);
     }
     assert_eq!(learned, 10);
 }
