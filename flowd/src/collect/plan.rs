@@ -33,6 +33,7 @@ const ICMPV6: u8 = 58;
 /// How records of one template are decoded.
 #[derive(Debug)]
 pub(super) struct Plan {
+    /// Those that have octets.
     fields: Box<[Field]>,
     /// Where each field begins and the record ends; what varies has no meaning here.
     offsets: Box<[usize]>,
@@ -159,21 +160,24 @@ pub(super) struct Variant {
 
 impl Plan {
     /// Compiles a template. `own_columns` are the ones that the decoder fills itself.
-    /// None if the template describes records of no octets.
+    /// None if the template describes records of no octets. Fields of no octets tell nothing: a
+    /// record of one octet may have a thousand of them, and none has a place in the plan.
     pub(super) fn compile(
         record_type: RecordType,
         specifiers: &[FieldSpecifier],
         protocol: Protocol,
         own_columns: ColumnSet,
     ) -> Option<Self> {
+        let specifiers: Vec<FieldSpecifier> =
+            specifiers.iter().copied().filter(|specifier| specifier.length > 0).collect();
         let mut offsets = Vec::with_capacity(specifiers.len().saturating_add(1));
         let mut end = 0usize;
-        for specifier in specifiers {
+        for specifier in &specifiers {
             offsets.push(end);
             end = end.saturating_add(specifier.size_min());
         }
         offsets.push(end);
-        let fields = assign(specifiers, protocol);
+        let fields = assign(&specifiers, protocol);
         let mut copies: Vec<Copy> = fields
             .iter()
             .enumerate()
