@@ -189,7 +189,8 @@ fn records<'a>(fields: &[FieldSpecifier], body: &'a [u8]) -> Option<Vec<&'a [u8]
     let mut rest = body;
     let mut records = Vec::new();
     while rest.len() >= size_min && size_min > 0 {
-        if is_variable && rest.iter().all(|&octet| octet == 0) {
+        // Sets are filled up to words (RFC 7011 section 3.3.1); more zeros are records.
+        if is_variable && rest.len() < 4 && rest.iter().all(|&octet| octet == 0) {
             break;
         }
         let mut at = 0;

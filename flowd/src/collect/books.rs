@@ -33,6 +33,8 @@ pub enum CollectDrop {
     OverShare,
     /// A template of an exporter that changes its templates all the time.
     ChangedTooOften,
+    /// A set whose id has no meaning.
+    UnknownSet,
 }
 
 impl Reason for CollectDrop {
@@ -46,6 +48,7 @@ impl Reason for CollectDrop {
         Self::RateLimited,
         Self::OverShare,
         Self::ChangedTooOften,
+        Self::UnknownSet,
     ];
 
     fn index(self) -> usize {
@@ -59,6 +62,7 @@ impl Reason for CollectDrop {
             Self::RateLimited => 6,
             Self::OverShare => 7,
             Self::ChangedTooOften => 8,
+            Self::UnknownSet => 9,
         }
     }
 
@@ -73,6 +77,7 @@ impl Reason for CollectDrop {
             Self::RateLimited => "rateLimited",
             Self::OverShare => "overShare",
             Self::ChangedTooOften => "changedTooOften",
+            Self::UnknownSet => "unknownSet",
         }
     }
 }

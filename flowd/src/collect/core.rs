@@ -97,7 +97,7 @@ impl Core {
         });
     }
 
-    /// Appends the records of a set.
+    /// Appends the records of a set; false if damage ended it before its last one.
     pub(super) fn decode_set(
         &mut self,
         plan: &Plan,
@@ -105,7 +105,7 @@ impl Core {
         context: &mut RecordContext<'_>,
         exporter: &ExporterBooks,
         output: &mut Output<'_>,
-    ) {
+    ) -> bool {
         let first_index = context.record_index;
         let Self { offsets, lists, .. } = self;
         let outcome = match context.templates.filter(|_| !plan.lists().is_empty()) {
@@ -130,5 +130,6 @@ impl Core {
                 exporter.set_drops.count(reason, 1);
             }
         }
+        outcome.is_ok()
     }
 }

@@ -76,6 +76,6 @@ pub(super) fn decode_fixed_message(
     };
     core.books.sets.add(1);
     let plan = decoder.plan(header.version, interval > 0);
-    core.decode_set(plan, records, &mut context, &session.books, output);
-    if missing > 0 { Err(CollectDrop::Malformed) } else { Ok(()) }
+    let is_whole = core.decode_set(plan, records, &mut context, &session.books, output);
+    if missing > 0 || !is_whole { Err(CollectDrop::Malformed) } else { Ok(()) }
 }

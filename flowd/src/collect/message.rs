@@ -41,9 +41,12 @@ pub(super) fn decode_sets<D: Dialect>(
                 work.learn(output);
                 work.data(set, output);
             }
-            // No RFC gives these ids a meaning: there is nothing to decode.
-            Ok(Set::Unknown(_)) => {}
-            Err(error) => outcome = Err(drop_reason(error)),
+            Ok(Set::Unknown(_)) => work.drop_unknown(),
+            Err(error) => {
+                // What is cut off may have had records too.
+                work.records = None;
+                outcome = Err(drop_reason(error));
+            }
         }
     }
     work.learn(output);
@@ -173,14 +176,23 @@ impl MessageWork<'_> {
             }),
             lists_over_limit: 0,
         };
-        self.core.decode_set(&template.plan, body, &mut context, &self.session.books, output);
+        let is_whole =
+            self.core.decode_set(&template.plan, body, &mut context, &self.session.books, output);
         let after = context.record_index;
         template.plan.facts(body, &mut self.core.offsets, |facts| {
             self.session.take(facts, self.message.received);
         });
         let count = after.saturating_sub(self.record_index);
-        self.records = self.records.map(|records| records.saturating_add(count));
+        self.records =
+            self.records.filter(|_| is_whole).map(|records| records.saturating_add(count));
         self.record_index = after;
+    }
+
+    /// No RFC gives the ids below 256 that are no templates a meaning.
+    fn drop_unknown(&mut self) {
+        self.core.books.sets.add(1);
+        self.core.books.set_drops.count(CollectDrop::UnknownSet, 1);
+        self.session.books.set_drops.count(CollectDrop::UnknownSet, 1);
     }
 
     fn clocks(&self) -> Clocks {

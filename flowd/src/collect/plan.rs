@@ -44,6 +44,8 @@ pub(super) struct Plan {
     /// Numbers sent in more octets than their column has: field, and octets that must be zero.
     wide: Box<[(usize, usize)]>,
     icmp: Option<IcmpPort>,
+    /// Where a record tells when the exporter booted, for times that count from then.
+    boot: Option<usize>,
     facts: FactFields,
     lists: Box<[ListField]>,
     /// Are times of uptime sent that only the session's clock can tell?
@@ -194,7 +196,11 @@ impl Plan {
         let wide: Vec<(usize, usize)> =
             copies.iter().filter_map(|copy| Some((copy.field, excess(copy)?))).collect();
         let icmp = IcmpPort::find(&copies, protocol);
-        let mut record_variants = if wide.is_empty() { 1usize } else { 2 };
+        let boot = copies.iter().find_map(|copy| match copy.how {
+            How::UptimeSince(field) => Some(field),
+            _ => None,
+        });
+        let mut record_variants = if wide.is_empty() && boot.is_none() { 1usize } else { 2 };
         for _ in &families {
             record_variants = record_variants.saturating_mul(3);
         }
@@ -219,6 +225,7 @@ impl Plan {
             families: families.into(),
             wide: wide.into(),
             icmp,
+            boot,
             facts,
             lists: lists.into(),
             is_relative,
@@ -308,7 +315,9 @@ impl Plan {
     pub(super) fn alike(&self, records: &[u8]) -> (usize, usize) {
         let size = self.record_size_min.get();
         let mut records = records.chunks_exact(size).take(BATCH_ROWS_MAX);
-        if let (Some(icmp), true) = (self.icmp, self.families.is_empty() && self.wide.is_empty()) {
+        if let (Some(icmp), true) =
+            (self.icmp, self.families.is_empty() && self.wide.is_empty() && self.boot.is_none())
+        {
             // Nearly all records of nearly all templates: nothing but ICMP sets one apart.
             let protocol = self.offsets.get(icmp.protocol).copied().unwrap_or(usize::MAX);
             let is_other = |record: &[u8]| !matches!(record.get(protocol), Some(&(ICMP | ICMPV6)));
@@ -329,6 +338,12 @@ impl Plan {
             let excess = field_at(record, offsets, field).and_then(|octets| octets.get(..size));
             excess.is_some_and(|octets| octets.iter().any(|&octet| octet != 0))
         });
+        // Nor can times be read that count from a boot time of 0, which tells none.
+        let has_no_boot = self.boot.is_some_and(|field| {
+            let boot = field_at(record, offsets, field).and_then(|octets| octets.get(..8));
+            boot.is_some_and(|octets| octets.iter().all(|&octet| octet == 0))
+        });
+        let exceeds = exceeds || has_no_boot;
         let mut found = [None; FAMILIES_MAX];
         for (found, families) in found.iter_mut().zip(&self.families) {
             *found = families.of(record, offsets);
@@ -390,7 +405,9 @@ impl Plan {
         }
         let exceeds = rest > 0;
         let stays = |copy: &Copy| {
-            (exceeds && excess(copy).is_some()) || (!is_clocked && copy.how == How::Uptime)
+            let is_since = matches!(copy.how, How::UptimeSince(_));
+            (exceeds && (is_since || excess(copy).is_some()))
+                || (!is_clocked && copy.how == How::Uptime)
         };
         for copy in self.copies.iter().filter(|copy| stays(copy)) {
             columns.remove(copy.column);

@@ -122,12 +122,14 @@ fn decode_variable(
     context: &mut RecordContext<'_>,
     output: &mut Output<'_>,
 ) -> Result<(), CollectDrop> {
-    let mut records = VariableRecords::new(body);
-    while let Some(rest) = records.rest(plan.record_size_min()) {
+    let mut rest = body;
+    while !is_padding(rest, plan.record_size_min()) {
         plan.measure(rest, offsets).ok_or(CollectDrop::Malformed)?;
         let record_size =
             offsets.last().copied().and_then(NonZeroUsize::new).ok_or(CollectDrop::Malformed)?;
-        let record = records.take(record_size).ok_or(CollectDrop::Malformed)?;
+        let (record, after) =
+            rest.split_at_checked(record_size.get()).ok_or(CollectDrop::Malformed)?;
+        rest = after;
         let variant = if plan.has_variants() { plan.variant_index(record, offsets) } else { 0 };
         let variant = plan.at_clock(variant, context.clocks.sys_uptime.is_some());
         output.room();
@@ -141,32 +143,14 @@ fn decode_variable(
     Ok(())
 }
 
-/// The octets of a set whose records vary in size. Where its padding begins is found once: to
-/// look for it before every record would cost the square of the set's size.
-struct VariableRecords<'a> {
-    rest: &'a [u8],
-    /// Octets of `rest` up to the last one that is not zero.
-    content_size: usize,
-}
+/// Octets of zero at a set's end that are padding: sets are padded to words (RFC 7011
+/// section 3.3.1). More of them are records, as they are where all records have one size.
+const PADDING_SIZE_MAX: usize = 3;
 
-impl<'a> VariableRecords<'a> {
-    fn new(body: &'a [u8]) -> Self {
-        let last = body.iter().rposition(|&octet| octet != 0);
-        Self { rest: body, content_size: last.map_or(0, |last| last.saturating_add(1)) }
-    }
-
-    /// What the next record begins; none at the end. Zeros to the end are padding, however many.
-    fn rest(&self, record_size_min: NonZeroUsize) -> Option<&'a [u8]> {
-        (self.content_size > 0 && self.rest.len() >= record_size_min.get()).then_some(self.rest)
-    }
-
-    /// The next record; none if the octets end before it does.
-    fn take(&mut self, size: NonZeroUsize) -> Option<&'a [u8]> {
-        let (record, after) = self.rest.split_at_checked(size.get())?;
-        self.rest = after;
-        self.content_size = self.content_size.saturating_sub(size.get());
-        Some(record)
-    }
+/// Is this what stands behind a set's last record?
+fn is_padding(rest: &[u8], record_size_min: NonZeroUsize) -> bool {
+    rest.len() < record_size_min.get()
+        || (rest.len() <= PADDING_SIZE_MAX && rest.iter().all(|&octet| octet == 0))
 }
 
 /// Records of one size, and where the fields of each lie.
@@ -285,34 +269,20 @@ mod tests {
     use crate::model::{Protocol, RecordType, VARIABLE_LENGTH};
     use crate::wire::FieldSpecifier;
 
-    const ONE: NonZeroUsize = NonZeroUsize::MIN;
-
     #[test]
-    fn where_the_padding_begins_is_known_without_another_look() {
-        let mut body = vec![0; 65_000];
-        body.push(1);
-        let mut records = VariableRecords::new(&body);
-        assert_eq!(records.content_size, body.len());
-        for left in (0..body.len()).rev() {
-            assert!(records.rest(ONE).is_some());
-            assert_eq!(records.take(ONE).map(<[u8]>::len), Some(1));
-            // Known by subtraction: what is left is not searched again.
-            assert_eq!((records.content_size, records.rest.len()), (left, left));
+    fn zeros_are_padding_where_they_fill_a_word_and_records_where_they_are_more() {
+        let (one, five) = (NonZeroUsize::MIN, NonZeroUsize::new(5).unwrap());
+        for (rest, size_min, expected) in [
+            (&[][..], one, true),
+            (&[0, 0, 0], one, true),
+            (&[0, 1, 0], one, false),
+            (&[0; 4], one, false),
+            (&[0; 4], five, true),
+            (&[1; 4], five, true),
+            (&[0; 5], five, false),
+        ] {
+            assert_eq!(is_padding(rest, size_min), expected, "{rest:?}");
         }
-        assert!(records.rest(ONE).is_none());
-    }
-
-    #[test]
-    fn zeros_are_records_before_the_last_octet_and_padding_after_it() {
-        let two = NonZeroUsize::new(2).unwrap();
-        let mut records = VariableRecords::new(&[0, 0, 0, 5, 0, 0, 0]);
-        assert_eq!(records.take(two), Some(&[0, 0][..]));
-        assert!(records.rest(two).is_some());
-        assert_eq!(records.take(two), Some(&[0, 5][..]));
-        assert!(records.rest(two).is_none(), "padding");
-        assert!(VariableRecords::new(&[0; 9]).rest(ONE).is_none());
-        assert!(VariableRecords::new(&[1]).rest(two).is_none(), "shorter than a record");
-        assert!(VariableRecords::new(&[1]).take(two).is_none());
     }
 
     #[test]

@@ -334,7 +334,7 @@ fn values_of_variable_length_keep_their_octets() {
     let mut body = vec![3, b'a', b'b', b'c', 0, 6];
     body.extend([255, 1, 44]);
     body.extend(long);
-    body.extend([0, 17, 0, 0, 0]);
+    body.extend([0, 17]);
     let fields = [(82, VARIABLE_LENGTH), (7, 2)];
     let mut collector = Collector::new();
     collector.receive(&message(1, &[template(256, &fields)], &[(256, &body)]));

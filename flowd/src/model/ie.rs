@@ -22,6 +22,9 @@ pub const PEN_V9_SCOPE: u32 = u32::MAX;
 /// A number outside the registry's range under which a record keeps, as its last extra and with
 /// element number 0, the templates that its lists refer to. It is never shown.
 pub const PEN_SUB_TEMPLATES: u32 = u32::MAX - 1;
+/// Set in the element numbers that an exporter sends under one of these two enterprises: so they
+/// are none of flowd's own. In IPFIX a number has 15 bits, so that it is free.
+const FOREIGN_MARK: u16 = 0x8000;
 /// The name under which those templates are stored.
 pub const SUB_TEMPLATES_NAME: &str = "subTemplates";
 
@@ -128,6 +131,23 @@ pub fn v9_element(field_type: u16) -> (u32, u16) {
     }
 }
 
+/// The number that an enterprise's element of an IPFIX exporter has here: its own, marked where
+/// the enterprise's number is one that flowd uses for itself.
+#[must_use]
+pub const fn foreign_number(enterprise: u32, id: u16) -> u16 {
+    if is_own(enterprise) { id | FOREIGN_MARK } else { id }
+}
+
+/// Is the element one of flowd's own, which has no enterprise number on any wire?
+#[must_use]
+pub const fn is_own_element(enterprise: u32, id: u16) -> bool {
+    is_own(enterprise) && id & FOREIGN_MARK == 0
+}
+
+const fn is_own(enterprise: u32) -> bool {
+    enterprise >= PEN_SUB_TEMPLATES
+}
+
 /// The name that users see: the registry's, the one that an exporter told, or `PEN:ID` where
 /// there is none.
 ///
@@ -154,6 +174,9 @@ pub fn stored_name(enterprise: u32, id: u16) -> String {
         return reverse_name(forward.name);
     }
     match (enterprise, id) {
+        _ if is_own(enterprise) && !is_own_element(enterprise, id) => {
+            format!("{enterprise}:{}", id & !FOREIGN_MARK)
+        }
         (PEN_V9_SCOPE, _) => format!("scope:{id}"),
         (PEN_SUB_TEMPLATES, 0) => SUB_TEMPLATES_NAME.to_owned(),
         _ => format!("{enterprise}:{id}"),
@@ -172,7 +195,10 @@ pub fn number_of_name(name: &str) -> Option<(u32, u16)> {
     if let Some((enterprise, id)) = name.split_once(':') {
         return match enterprise {
             "scope" => Some((PEN_V9_SCOPE, id.parse().ok()?)),
-            _ => Some((enterprise.parse().ok()?, id.parse().ok()?)),
+            _ => {
+                let enterprise = enterprise.parse().ok()?;
+                Some((enterprise, foreign_number(enterprise, id.parse().ok()?)))
+            }
         };
     }
     if name == SUB_TEMPLATES_NAME {
@@ -213,6 +239,19 @@ mod tests {
         names.sort_unstable();
         let repeated: Vec<_> = names.windows(2).filter(|pair| pair[0] == pair[1]).collect();
         assert!(repeated.is_empty(), "{repeated:?}");
+    }
+
+    #[test]
+    fn no_enterprise_s_element_is_taken_for_one_of_our_own() {
+        for enterprise in [PEN_V9_SCOPE, PEN_SUB_TEMPLATES] {
+            let foreign = foreign_number(enterprise, 0);
+            assert!(!is_own_element(enterprise, foreign));
+            assert!(is_own_element(enterprise, 0));
+            let name = display_name(enterprise, foreign);
+            assert_eq!(name, format!("{enterprise}:0"));
+            assert_eq!(number_of_name(&name), Some((enterprise, foreign)));
+        }
+        assert_eq!(foreign_number(9, 7), 7);
     }
 
     #[test]

@@ -401,7 +401,10 @@ fn numbered_element(name: &str) -> Option<Field> {
         _ => None,
     };
     // A field type of NetFlow v9 may be an enterprise's element, and is stored as that.
-    let (enterprise, id) = if enterprise == 0 { ie::v9_element(id) } else { (enterprise, id) };
+    let (enterprise, id) = match enterprise {
+        0 => ie::v9_element(id),
+        _ => (enterprise, ie::foreign_number(enterprise, id)),
+    };
     Some(column.map_or(Field::Element(enterprise, id), Field::Column))
 }
 

@@ -1,7 +1,7 @@
 //! Templates, whichever protocol carries them, and what their records may be.
 
 use super::{FieldSpecifier, TemplateId, WireError};
-use crate::model::ie::PEN_V9_SCOPE;
+use crate::model::ie;
 
 /// Fields that a template may have here. The formats allow 16,000 in a full datagram; the
 /// richest exporters known send about a hundred.
@@ -30,7 +30,7 @@ pub struct OptionsTemplateRecord {
     /// Its number.
     pub id: TemplateId,
     /// What the record is about: Information Elements, or in NetFlow v9 scope types of
-    /// enterprise [`PEN_V9_SCOPE`].
+    /// enterprise [`PEN_V9_SCOPE`](ie::PEN_V9_SCOPE).
     pub scopes: Vec<FieldSpecifier>,
     /// What it says of that.
     pub options: Vec<FieldSpecifier>,
@@ -80,7 +80,7 @@ fn fields_size(fields: &[FieldSpecifier]) -> usize {
 
 /// Does the specifier bear an enterprise number on the wire?
 pub(super) const fn has_enterprise(field: FieldSpecifier) -> bool {
-    field.enterprise != 0 && field.enterprise != PEN_V9_SCOPE
+    field.enterprise != 0 && !ie::is_own_element(field.enterprise, field.id)
 }
 
 /// Does the error hide where the next record begins?

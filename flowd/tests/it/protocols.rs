@@ -120,7 +120,7 @@ fn one_port_takes_every_protocol_and_answers_say_what_was_sampled_and_lost() {
     for message in &messages {
         socket.send_to(message, address).unwrap();
     }
-    wait_until("all is decoded", || info(store.path())["collect"]["datagrams"] == 7);
+    wait_until("all is decoded", || info(store.path())["datagrams"] == 7);
     collector.stop().ok();
     let info = info(store.path());
     let exporters = info["exporters"].as_array().unwrap();

@@ -191,7 +191,8 @@ pub(super) fn parts(list: List<'_>) -> Option<(ListSemantic, Parts<'_>)> {
         ElementType::BasicList => {
             let (id, length) = (reader.u16().ok()?, reader.u16().ok()?);
             let enterprise = if id & ENTERPRISE_BIT == 0 { 0 } else { reader.u32().ok()? };
-            let element = FieldSpecifier { enterprise, id: id & !ENTERPRISE_BIT, length };
+            let id = ie::foreign_number(enterprise, id & !ENTERPRISE_BIT);
+            let element = FieldSpecifier { enterprise, id, length };
             Parts::Values { element, content: reader.rest() }
         }
         ElementType::SubTemplateList => {

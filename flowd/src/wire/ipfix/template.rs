@@ -2,6 +2,7 @@
 //! (section 8.1).
 
 use super::Ipfix;
+use crate::model::ie;
 use crate::wire::template::{check_count, check_record_size, has_enterprise};
 use crate::wire::{
     Dialect, FieldSpecifier, OptionsTemplateRecord, Reader, TemplateChange, TemplateId,
@@ -78,7 +79,8 @@ fn decode_fields(count: usize, reader: &mut Reader<'_>) -> Result<Vec<FieldSpeci
     for _ in 0..count {
         let (id, length) = (reader.u16()?, reader.u16()?);
         let enterprise = if id & ENTERPRISE_BIT == 0 { 0 } else { reader.u32()? };
-        fields.push(FieldSpecifier { enterprise, id: id & !ENTERPRISE_BIT, length });
+        let id = ie::foreign_number(enterprise, id & !ENTERPRISE_BIT);
+        fields.push(FieldSpecifier { enterprise, id, length });
     }
     Ok(fields)
 }

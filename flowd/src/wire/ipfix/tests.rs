@@ -1,7 +1,7 @@
 //! What one Message is read as, and that what is written is read back.
 
 use super::*;
-use crate::model::{ObservationDomainId, VARIABLE_LENGTH};
+use crate::model::{ObservationDomainId, VARIABLE_LENGTH, ie};
 use crate::wire::{
     DataSet, FIELD_COUNT_MAX, FieldSpecifier, MESSAGE_SIZE_MAX, TemplateId, Withdrawal,
 };
@@ -137,9 +137,15 @@ fn templates_of_too_many_fields_are_refused() {
 }
 
 fn fields() -> impl Strategy<Value = Vec<FieldSpecifier>> {
-    let enterprise = prop_oneof![2 => Just(0), 1 => Just(9), 1 => Just(29_305u32)];
+    let enterprise =
+        prop_oneof![2 => Just(0), 1 => Just(9), 1 => Just(29_305u32), 1 => Just(u32::MAX)];
     let specifier = (enterprise, 1u16..0x8000, prop_oneof![1u16..20, Just(VARIABLE_LENGTH)]);
-    vec(specifier.prop_map(|(enterprise, id, length)| field(enterprise, id, length)), 1..12)
+    vec(
+        specifier.prop_map(|(enterprise, id, length)| {
+            field(enterprise, ie::foreign_number(enterprise, id), length)
+        }),
+        1..12,
+    )
 }
 
 fn record() -> impl Strategy<Value = Record> {
