@@ -173,7 +173,7 @@ fn ipfix_elements(record: &[netflow_parser::IpfixFieldPair]) -> Elements {
     let element = |(field, value): &(IPFixField, FieldValue)| {
         let key = match field {
             IPFixField::Enterprise { enterprise_number, field_number } => {
-                (*enterprise_number, *field_number)
+                (*enterprise_number, ie::foreign_number(*enterprise_number, *field_number))
             }
             field => *numbers().get(&format!("{field:?}"))?,
         };

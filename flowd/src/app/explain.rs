@@ -166,7 +166,7 @@ impl Explainer {
         } else if let Some(&[high, low]) = octets.first_chunk() {
             let version = fixed::Version::from_word(u16::from_be_bytes([high, low]));
             message.protocol = version.map(|version| match version {
-                fixed::Version::V1 => Protocol::NetflowV1.name(),
+                fixed::Version::V1 | fixed::Version::V1Short => Protocol::NetflowV1.name(),
                 fixed::Version::V5 => Protocol::NetflowV5.name(),
                 fixed::Version::V7 => Protocol::NetflowV7.name(),
             });

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use tracing::warn;
@@ -73,12 +74,13 @@ impl StoreStatistics {
 
     /// The counters of a store for whoever asks: the running collector's, and whether there is
     /// one, else those that were written last.
-    pub(super) fn of_store(store: &Path) -> (Self, bool) {
-        let live = control::ask(&socket(store), REQUEST).ok();
-        let live = live.and_then(|text| serde_json::from_str(&text).ok());
-        match live {
-            Some(statistics) => (statistics, true),
-            None => (Self::read(store), false),
+    pub(super) fn of_store(store: &Path) -> (Self, Option<bool>) {
+        let live = control::ask(&socket(store), REQUEST);
+        let is_denied =
+            live.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+        match live.ok().and_then(|text| serde_json::from_str(&text).ok()) {
+            Some(statistics) => (statistics, Some(true)),
+            None => (Self::read(store), (!is_denied).then_some(false)),
         }
     }
 
@@ -88,7 +90,7 @@ impl StoreStatistics {
         let path = store.join(FILE_NAME);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Self::default(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::default(),
             Err(error) => {
                 warn!(%error, file = %path.display(), "the statistics cannot be read");
                 return Self::default();

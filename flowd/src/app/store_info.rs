@@ -17,8 +17,8 @@ use std::path::Path;
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Info {
-    /// Is a collector at work on it?
-    pub is_collecting: bool,
+    /// Is a collector at work on it? None where this user may not ask.
+    pub is_collecting: Option<bool>,
     /// Flow records held.
     pub flow_records: u64,
     /// Of these in the ring.

@@ -6,7 +6,13 @@ use std::io::{self, Write};
 
 /// Prints the state of a store, a matter a line.
 pub(super) fn print(info: &Info, out: &mut impl Write) -> io::Result<()> {
-    let who = if info.is_collecting { "a collector is at work on it" } else { "no collector runs" };
+    let who = match info.is_collecting {
+        Some(true) => "a collector is at work on it",
+        Some(false) => "no collector runs",
+        None => {
+            "whether a collector runs is not for this user to know: ask as the one that owns it"
+        }
+    };
     writeln!(out, "store       {who}")?;
     writeln!(
         out,

@@ -238,7 +238,7 @@ impl Decoder {
     ) -> Result<(), CollectDrop> {
         let message = fixed::Message::decode(datagram).map_err(drop_reason)?;
         let protocol = match message.header.version {
-            fixed::Version::V1 => Protocol::NetflowV1,
+            fixed::Version::V1 | fixed::Version::V1Short => Protocol::NetflowV1,
             fixed::Version::V5 => Protocol::NetflowV5,
             fixed::Version::V7 => Protocol::NetflowV7,
         };

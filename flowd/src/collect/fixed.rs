@@ -15,6 +15,7 @@ use crate::wire::fixed::{Message, Version};
 #[derive(Debug)]
 pub(super) struct FixedDecoder {
     v1: Plan,
+    v1_short: Plan,
     v5: Plan,
     v5_sampled: Plan,
     v7: Plan,
@@ -29,6 +30,7 @@ impl FixedDecoder {
         let sampled = own_columns.with(Column::SamplingInterval);
         Self {
             v1: plan(Version::V1, Protocol::NetflowV1, own_columns),
+            v1_short: plan(Version::V1Short, Protocol::NetflowV1, own_columns),
             v5: plan(Version::V5, Protocol::NetflowV5, own_columns),
             v5_sampled: plan(Version::V5, Protocol::NetflowV5, sampled),
             v7: plan(Version::V7, Protocol::NetflowV7, own_columns),
@@ -38,6 +40,7 @@ impl FixedDecoder {
     fn plan(&self, version: Version, is_sampled: bool) -> &Plan {
         match (version, is_sampled) {
             (Version::V1, _) => &self.v1,
+            (Version::V1Short, _) => &self.v1_short,
             (Version::V5, false) => &self.v5,
             (Version::V5, true) => &self.v5_sampled,
             (Version::V7, _) => &self.v7,

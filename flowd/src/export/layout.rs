@@ -8,6 +8,7 @@ use crate::model::{
     VARIABLE_LENGTH, Value,
 };
 use crate::wire::TemplateRecord;
+use crate::wire::v9::V9;
 use crate::wire::{FieldSpecifier, TemplateId, Writer};
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -102,7 +103,7 @@ impl Layouts {
             return Err(NotSent::NoFields);
         }
         // A record is of no use without its template, which takes four octets a field.
-        if layout.record_size.max(layout.template.size()) > self.record_size_max {
+        if layout.record_size.max(layout.template.size_in::<V9>()) > self.record_size_max {
             return Err(NotSent::TooLarge);
         }
         let index = self.list.len();

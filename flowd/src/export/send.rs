@@ -7,7 +7,7 @@ use super::options::Round;
 use super::pace::Pacer;
 use crate::model::FlowRecord;
 use crate::model::time::UnixMillis;
-use crate::wire::v9::{Header, MessageEncoder};
+use crate::wire::v9::{Header, MessageEncoder, V9};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -205,7 +205,7 @@ impl Link {
         let template_size = if self.is_announced(index) {
             0
         } else {
-            layout.template.size().saturating_add(SET_OVERHEAD)
+            layout.template.size_in::<V9>().saturating_add(SET_OVERHEAD)
         };
         let size = layout.record_size.saturating_add(SET_OVERHEAD).saturating_add(template_size);
         self.encoder.is_empty() || self.encoder.size().saturating_add(size) <= self.message_size_max

@@ -87,9 +87,24 @@ impl UnixMillis {
     }
 }
 
-/// RFC 3339 in UTC with milliseconds.
+/// The times that RFC 3339 can write: its years have four digits.
+const WRITABLE: std::ops::RangeInclusive<i64> = -62_167_219_200_000..=253_402_300_799_999;
+
+impl UnixMillis {
+    /// Can RFC 3339 write it? An exporter's clock may say anything.
+    #[must_use]
+    pub fn is_writable(self) -> bool {
+        WRITABLE.contains(&self.0)
+    }
+}
+
+/// RFC 3339 in UTC with milliseconds; the number of milliseconds where it has no words for the
+/// time.
 impl fmt::Display for UnixMillis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.is_writable() {
+            return self.0.fmt(f);
+        }
         let (year, month, day, in_day) = self.civil();
         let (hour, minute) = (in_day / HOUR_MILLIS, in_day / 60_000 % 60);
         let (second, milli) = (in_day / 1000 % 60, in_day % 1000);
@@ -100,6 +115,18 @@ impl fmt::Display for UnixMillis {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_beyond_four_digits_of_years_are_numbers() {
+        for (millis, text) in [
+            (-62_167_219_200_000, "0000-01-01T00:00:00.000Z"),
+            (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
+            (253_402_300_800_000, "253402300800000"),
+            (i64::MIN, "-9223372036854775808"),
+        ] {
+            assert_eq!(UnixMillis(millis).to_string(), text);
+        }
+    }
 
     #[test]
     fn times_are_written_as_rfc_3339() {

@@ -2,7 +2,9 @@
 //!
 //! The layouts stand here as the fields of a template would, so that records are decoded as those
 //! of templates are. Versions 5 and 7 count flows in their sequence; version 1 counts nothing.
-//! The formats are Cisco's (NetFlow FlowCollector, export datagram formats).
+//! The formats are Cisco's (NetFlow FlowCollector, export datagram formats). Of version 1 there
+//! are two: some documents and exporters pad its record to 48 octets, some to 52. A datagram that
+//! is exactly as long as its records of 48 has those.
 
 use super::{FieldSpecifier, Reader, WireError, Writer};
 use crate::model::time::{SysUptime, UnixMillis};
@@ -24,6 +26,8 @@ const NANOS_PER_MILLI: u32 = 1_000_000;
 pub enum Version {
     /// The first one: no sequence, no autonomous systems.
     V1,
+    /// The same with records of 48 octets.
+    V1Short,
     /// The one that is still met.
     V5,
     /// Catalyst switches: as v5, with the router that a shortcut bypassed.
@@ -57,6 +61,13 @@ static FIELDS_V1: [FieldSpecifier; 16] = [
     field(6, 1),
     padding(11),
 ];
+
+/// As [`FIELDS_V1`], with less padding.
+static FIELDS_V1_SHORT: [FieldSpecifier; 16] = {
+    let mut fields = FIELDS_V1;
+    fields[15] = padding(7);
+    fields
+};
 
 static FIELDS_V5: [FieldSpecifier; 20] = [
     field(8, 4),
@@ -122,7 +133,7 @@ impl Version {
     #[must_use]
     pub const fn word(self) -> u16 {
         match self {
-            Self::V1 => VERSION_1,
+            Self::V1 | Self::V1Short => VERSION_1,
             Self::V5 => VERSION_5,
             Self::V7 => VERSION_7,
         }
@@ -133,6 +144,7 @@ impl Version {
     pub const fn fields(self) -> &'static [FieldSpecifier] {
         match self {
             Self::V1 => &FIELDS_V1,
+            Self::V1Short => &FIELDS_V1_SHORT,
             Self::V5 => &FIELDS_V5,
             Self::V7 => &FIELDS_V7,
         }
@@ -143,7 +155,7 @@ impl Version {
     pub const fn record_size(self) -> usize {
         match self {
             Self::V1 | Self::V7 => 52,
-            Self::V5 => 48,
+            Self::V5 | Self::V1Short => 48,
         }
     }
 }
@@ -187,9 +199,13 @@ impl<'a> Message<'a> {
     /// If the header is cut short or of another version.
     pub fn decode(datagram: &'a [u8]) -> Result<Self, WireError> {
         let mut reader = Reader::new(datagram);
-        let header = Header::decode(&mut reader)?;
-        let record_size = header.version.record_size();
+        let mut header = Header::decode(&mut reader)?;
         let announced = usize::from(header.count);
+        let short_size = announced.saturating_mul(Version::V1Short.record_size());
+        if header.version == Version::V1 && reader.left() == short_size {
+            header.version = Version::V1Short;
+        }
+        let record_size = header.version.record_size();
         let count = announced.min(reader.left().checked_div(record_size).unwrap_or(0));
         let records = reader.take(count.saturating_mul(record_size))?;
         Ok(Self { header, records, missing: announced.saturating_sub(count) })
@@ -215,7 +231,7 @@ impl Header {
             sampling_interval: 0,
         };
         match version {
-            Version::V1 => {}
+            Version::V1 | Version::V1Short => {}
             Version::V5 => {
                 header.sequence_number = Some(reader.u32()?);
                 header.engine = reader.u16()?;
@@ -247,7 +263,7 @@ impl Header {
         writer.u32(unix_seconds);
         writer.u32(unix_nanos);
         match version {
-            Version::V1 => {}
+            Version::V1 | Version::V1Short => {}
             Version::V5 => {
                 writer.u32(sequence_number.unwrap_or(0));
                 writer.u16(engine);
@@ -274,7 +290,7 @@ impl Header {
 mod tests {
     use super::*;
 
-    const VERSIONS: [Version; 3] = [Version::V1, Version::V5, Version::V7];
+    const VERSIONS: [Version; 4] = [Version::V1, Version::V1Short, Version::V5, Version::V7];
 
     fn header(version: Version) -> Header {
         Header {
@@ -283,7 +299,7 @@ mod tests {
             sys_uptime: SysUptime(3_600_000),
             unix_seconds: 1_700_000_000,
             unix_nanos: 123_999_999,
-            sequence_number: (version != Version::V1).then_some(7),
+            sequence_number: (version.word() != VERSION_1).then_some(7),
             engine: if version == Version::V5 { 0x0102 } else { 0 },
             sampling_interval: if version == Version::V5 { 100 } else { 0 },
         }
@@ -301,7 +317,8 @@ mod tests {
         for version in VERSIONS {
             let size: usize = version.fields().iter().map(|f| usize::from(f.length)).sum();
             assert_eq!(size, version.record_size(), "{version:?}");
-            assert_eq!(Version::from_word(version.word()), Some(version));
+            let decoded = Version::from_word(version.word()).map(Version::word);
+            assert_eq!(decoded, Some(version.word()));
         }
     }
 
@@ -321,6 +338,10 @@ mod tests {
     #[test]
     fn a_count_beyond_the_octets_is_told_and_octets_beyond_the_count_are_left() {
         for version in VERSIONS {
+            if version == Version::V1Short {
+                // Of another length, it is none.
+                continue;
+            }
             let size = version.record_size();
             let header = header(version);
             let short = datagram(&header, size + 5);

@@ -3,7 +3,7 @@
 
 use super::template::ends_the_set;
 use super::{Reader, TemplateChange, TemplateId, WireError, Writer};
-use crate::wire::{OptionsTemplateRecord, TemplateRecord};
+use crate::wire::{FieldSpecifier, OptionsTemplateRecord, TemplateRecord};
 use std::fmt::Debug;
 use std::marker::PhantomData;
 
@@ -37,6 +37,9 @@ pub trait Dialect: Debug + Clone + Copy {
         raw_id: u16,
         reader: &mut Reader<'_>,
     ) -> Result<TemplateChange, WireError>;
+
+    /// Octets of a field specifier.
+    fn specifier_size(field: FieldSpecifier) -> usize;
 
     /// Appends a template.
     fn encode_template(record: &TemplateRecord, writer: &mut Writer);

@@ -1,6 +1,6 @@
 //! Templates, whichever protocol carries them, and what their records may be.
 
-use super::{FieldSpecifier, TemplateId, WireError};
+use super::{Dialect, FieldSpecifier, TemplateId, WireError};
 use crate::model::ie;
 
 /// Fields that a template may have here. The formats allow 16,000 in a full datagram; the
@@ -17,10 +17,10 @@ pub struct TemplateRecord {
 }
 
 impl TemplateRecord {
-    /// Octets on the wire.
+    /// Octets on the wire of a protocol.
     #[must_use]
-    pub fn size(&self) -> usize {
-        fields_size(&self.fields).saturating_add(4)
+    pub fn size_in<D: Dialect>(&self) -> usize {
+        fields_size::<D>(&self.fields).saturating_add(4)
     }
 }
 
@@ -37,10 +37,12 @@ pub struct OptionsTemplateRecord {
 }
 
 impl OptionsTemplateRecord {
-    /// Octets on the wire, without padding.
+    /// Octets on the wire of a protocol, without padding.
     #[must_use]
-    pub fn size(&self) -> usize {
-        fields_size(&self.scopes).saturating_add(fields_size(&self.options)).saturating_add(6)
+    pub fn size_in<D: Dialect>(&self) -> usize {
+        fields_size::<D>(&self.scopes)
+            .saturating_add(fields_size::<D>(&self.options))
+            .saturating_add(6)
     }
 
     /// Scopes, then options, as they stand in a record.
@@ -71,11 +73,8 @@ pub enum Withdrawal {
     AllOptions,
 }
 
-/// Octets of field specifiers: those of an enterprise take 4 more (RFC 7011 section 3.2).
-fn fields_size(fields: &[FieldSpecifier]) -> usize {
-    fields.iter().fold(0, |size: usize, field| {
-        size.saturating_add(if has_enterprise(*field) { 8 } else { 4 })
-    })
+fn fields_size<D: Dialect>(fields: &[FieldSpecifier]) -> usize {
+    fields.iter().fold(0, |size: usize, field| size.saturating_add(D::specifier_size(*field)))
 }
 
 /// Does the specifier bear an enterprise number on the wire?

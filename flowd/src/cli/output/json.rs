@@ -3,6 +3,7 @@
 use super::escape::is_unsafe;
 use super::list::write_list;
 use crate::model::Value;
+use crate::model::time::UnixMillis;
 use std::io::{self, Write};
 
 /// Writes a row and ends the line.
@@ -31,6 +32,7 @@ pub(super) fn write_value(value: Value<'_>, writer: &mut impl Write) -> io::Resu
         Value::Unsigned(_) | Value::Signed(_) | Value::Float(_) | Value::Boolean(_) => {
             write!(writer, "{value}")
         }
+        Value::Millis(millis) if !UnixMillis(millis).is_writable() => write!(writer, "{millis}"),
         Value::Text(text) => write_string(text, writer),
         Value::BrokenText(octets) => write_string(&String::from_utf8_lossy(octets), writer),
         Value::List(list) => write_list(list, writer),

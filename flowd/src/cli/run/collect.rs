@@ -39,13 +39,14 @@ pub(in crate::cli) fn collect(arguments: &Collect) -> Result<Outcome> {
     let report = app::collect::run(&plan, &mut |ready| tell_ready(&plan, ready))?;
     let collected = &report.collected;
     say(format_args!(
-        "received {} messages, stored {} records; dropped: {} datagrams by the kernel, \
-         {} messages, {} data sets, {} records",
+        "received {} messages, stored {} records; {} data sets wait for their template; \
+         dropped: {} datagrams by the kernel, {} messages, {} data sets, {} records",
         collected.datagrams,
         report.stored,
+        collected.sets_held,
         collected.kernel_drops,
         collected.drops.values().sum::<u64>(),
-        collected.set_drops.values().sum::<u64>() + collected.sets_held,
+        collected.set_drops.values().sum::<u64>(),
         report.records_dropped,
     ));
     if report.blocks_left > 0 {

@@ -14,8 +14,10 @@ mod tests;
 
 pub use header::Header;
 
+use super::template::has_enterprise;
 use super::{
-    Dialect, OptionsTemplateRecord, Reader, TemplateChange, TemplateRecord, WireError, Writer,
+    Dialect, FieldSpecifier, OptionsTemplateRecord, Reader, TemplateChange, TemplateRecord,
+    WireError, Writer,
 };
 
 /// The version word.
@@ -76,6 +78,11 @@ impl Dialect for Ipfix {
         reader: &mut Reader<'_>,
     ) -> Result<TemplateChange, WireError> {
         template::decode_options_template(raw_id, reader)
+    }
+
+    /// Those of an enterprise take 4 octets more (RFC 7011 section 3.2).
+    fn specifier_size(field: FieldSpecifier) -> usize {
+        if has_enterprise(field) { 8 } else { 4 }
     }
 
     fn encode_template(record: &TemplateRecord, writer: &mut Writer) {

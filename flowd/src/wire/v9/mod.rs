@@ -16,7 +16,8 @@ mod tests;
 pub use header::Header;
 
 use super::{
-    Dialect, OptionsTemplateRecord, Reader, TemplateChange, TemplateRecord, WireError, Writer,
+    Dialect, FieldSpecifier, OptionsTemplateRecord, Reader, TemplateChange, TemplateRecord,
+    WireError, Writer,
 };
 
 /// The version word.
@@ -69,6 +70,10 @@ impl Dialect for V9 {
         reader: &mut Reader<'_>,
     ) -> Result<TemplateChange, WireError> {
         template::decode_options_template(raw_id, reader)
+    }
+
+    fn specifier_size(_field: FieldSpecifier) -> usize {
+        4
     }
 
     fn encode_template(record: &TemplateRecord, writer: &mut Writer) {
