@@ -54,6 +54,7 @@ fn decode(c: &mut Criterion) {
         theirs(c, &stream);
     }
     ours(c, &Stream::ipfix_with_extras(MESSAGES));
+    ours(c, &Stream::ipfix_with_lists(MESSAGES));
     ours(c, &Stream::sflow(MESSAGES));
 }
 

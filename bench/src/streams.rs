@@ -23,6 +23,8 @@ const V5_RECORDS: usize = 30;
 const SFLOW_SAMPLES: usize = 8;
 /// Records of a message with extras.
 const EXTRAS_RECORDS: usize = 40;
+/// Records of a message with lists.
+const LISTS_RECORDS: usize = 10;
 
 impl Stream {
     /// `units` is how far a message moves the sequence.
@@ -84,6 +86,45 @@ impl Stream {
             let mut sets = Vec::new();
             if header.sequence == 0 {
                 sets.push(set(IPFIX_TEMPLATES, &template(300, &fields)));
+            }
+            sets.push(set(300, &records));
+            message::ipfix(header, &sets)
+        })
+    }
+
+    /// IPFIX with lists (RFC 6313), as meters that look into packets send them: records of two
+    /// templates in each record, one of which has a list itself.
+    #[must_use]
+    pub fn ipfix_with_lists(count: u32) -> Self {
+        let outer = [field(8, 4), field(12, 4), field(293, VARIABLE)];
+        let addresses = [field(56, 6), field(80, 6), field(82, VARIABLE)];
+        let names = [field(1, 4), field(291, VARIABLE), field(292, VARIABLE)];
+        let units = (count, LISTS_RECORDS, LISTS_RECORDS);
+        Self::new("ipfix/lists", units, |header, flows| {
+            let block = |id: u16, records: &[u8]| {
+                [&message::words(&[id, records.len() as u16 + 4]), records].concat()
+            };
+            let address = [&[2; 12][..], &message::variable(b"eth0")].concat();
+            let basic = [&[3][..], &message::words(&[82, VARIABLE]), &message::variable(b"a.b")];
+            let inner = [&[3][..], &message::words(&[301]), &address, &address];
+            let name = [
+                message::long_words(&[7]),
+                message::variable(&basic.concat()),
+                message::variable(&inner.concat()),
+            ];
+            let list = [vec![3], block(301, &address), block(302, &name.concat())].concat();
+            let records: Vec<u8> = flows
+                .iter()
+                .flat_map(|flow| {
+                    let addresses = [flow.source_address, flow.destination_address];
+                    [message::long_words(&addresses), message::variable(&list)].concat()
+                })
+                .collect();
+            let mut sets = Vec::new();
+            if header.sequence == 0 {
+                let templates = [(300, &outer), (301, &addresses), (302, &names)];
+                let templates = templates.map(|(id, fields)| template(id, fields));
+                sets.push(set(IPFIX_TEMPLATES, &templates.concat()));
             }
             sets.push(set(300, &records));
             message::ipfix(header, &sets)

@@ -14,6 +14,7 @@ fn records_of_every_protocol_allocate_nothing() {
         Stream::v9(50),
         Stream::ipfix(50),
         Stream::ipfix_with_extras(50),
+        Stream::ipfix_with_lists(50),
         Stream::v5(50),
         Stream::sflow(50),
     ];
@@ -34,6 +35,7 @@ fn records_of_every_protocol_allocate_nothing() {
         decode(&messages);
         let ((), counts) = measure(|| decode(&messages[1..]));
         assert_eq!(books.statistics().records, (records * (2 * messages.len() - 1)) as u64);
+        assert_eq!(books.statistics().lists_over_limit, 0, "{name}");
         assert_eq!(counts.allocations, 0, "{name}");
     }
 }

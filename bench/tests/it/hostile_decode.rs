@@ -2,7 +2,8 @@
 //! datagram stay bounded, and its counters stay exact. Nothing here is timed: work is counted by
 //! what is allocated and by how many records come out.
 
-use bench::alloc::{Counts, measure};
+use crate::reading::{HEADER, OCTETS_MAX, Reading};
+use bench::alloc::measure;
 use bench::message::{
     Field, IPFIX_OPTIONS, IPFIX_TEMPLATES, V9_OPTIONS, V9_TEMPLATES, VARIABLE, enterprise_field,
     field, fixed, ipfix, ipfix_options_template, set, template, v9, v9_options_template, variable,
@@ -11,63 +12,6 @@ use bench::message::{
 use bench::random::Draws;
 use bench::seeds;
 use bench::v9::Header;
-use flowd::collect::{Books, Decoder, DecoderConfig, Peer, Statistics, TemplateStore};
-use flowd::model::FlowBatch;
-use flowd::model::time::UnixMillis;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-
-const HEADER: Header =
-    Header { unix_seconds: 1_700_000_000, uptime_millis: 3_600_000, sequence: 0, domain: 7 };
-const NOW: i64 = 1_700_000_000_000;
-
-/// A decoder, and how many records came out of it.
-struct Reading {
-    decoder: Decoder,
-    books: Arc<Books>,
-    batch: FlowBatch,
-    records: u64,
-    now: i64,
-}
-
-impl Reading {
-    fn new() -> Self {
-        let config = DecoderConfig::default();
-        let books = Arc::new(Books::default());
-        let templates = Arc::new(TemplateStore::new(&config));
-        let decoder = Decoder::new(&config, templates, Arc::default(), Arc::clone(&books));
-        Self { decoder, books, batch: FlowBatch::new(), records: 0, now: NOW }
-    }
-
-    /// Decodes a datagram of an exporter; what that allocated.
-    fn datagram(&mut self, exporter: u32, octets: &[u8]) -> Counts {
-        self.message(Peer::udp(SocketAddr::from((Ipv4Addr::from(exporter), 2_055))), octets)
-    }
-
-    fn message(&mut self, peer: Peer, octets: &[u8]) -> Counts {
-        let Self { decoder, batch, records, now, .. } = self;
-        let ((), counts) = measure(|| {
-            decoder.decode(octets, peer, UnixMillis(*now), batch, &mut |full| {
-                *records += full.len() as u64;
-            });
-        });
-        *records += batch.len() as u64;
-        batch.clear();
-        counts
-    }
-
-    /// The counters, which add up.
-    fn counted(&self) -> Statistics {
-        let counted = self.books.statistics();
-        let drops: u64 = counted.drops.values().sum();
-        assert_eq!(counted.datagrams, counted.datagrams_decoded + drops, "{counted:?}");
-        let drops: u64 = counted.set_drops.values().sum();
-        let known = counted.sets_decoded + counted.sets_held + drops;
-        assert_eq!(counted.sets, known, "{counted:?}");
-        assert_eq!(counted.records, self.records, "{counted:?}");
-        counted
-    }
-}
 
 /// The messages of all seeds, each apart.
 fn messages() -> Vec<(&'static str, Vec<u8>)> {
@@ -82,10 +26,6 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
     }
     messages
 }
-
-/// Octets that one datagram may make the decoder allocate, whatever it says: the room for its
-/// templates and what it shares with others, far below what a length of four octets can claim.
-const OCTETS_MAX: u64 = 4 << 20;
 
 #[test]
 fn every_message_cut_at_every_octet_is_counted() {
@@ -316,7 +256,10 @@ fn templates_that_are_defined_anew_all_the_time_take_bounded_memory() {
     });
     println!("{counts:?}, at most {octets_max} octets allocated for one datagram");
     let counted = reading.counted();
-    assert_eq!((counted.templates, counted.sets_decoded), (20_000, 20_000), "{counted:?}");
+    // Changes beyond the exporter's share are refused, and data that they would explain waits.
+    assert_eq!((counted.templates, counted.sets), (20_000, 20_000), "{counted:?}");
+    assert_eq!(counted.sets_decoded + counted.sets_held, counted.sets, "{counted:?}");
+    assert!(counted.template_drops["changedTooOften"] >= counted.sets_held, "{counted:?}");
     assert!(counts.held_max < 64 << 20, "{counts:?}");
     assert!(octets_max < OCTETS_MAX);
 }

@@ -8,7 +8,9 @@ mod differential;
 mod fuzz;
 mod hostile;
 mod hostile_decode;
+mod hostile_storms;
 mod load;
+mod reading;
 mod support;
 
 #[global_allocator]

@@ -210,8 +210,8 @@ fn records<'a>(fields: &[FieldSpecifier], body: &'a [u8]) -> Option<Vec<&'a [u8]
         records.push(record);
         rest = after;
     }
-    // Zeros are records before an octet that is not zero, and padding after the last such one:
-    // padding of other octets (RFC 7011 section 3.3.1 forbids it) would be lost, and they with it.
-    let is_zero = rest.iter().all(|&octet| octet == 0);
-    (!is_variable || is_zero).then_some(records)
+    // A short record of zeros reads as padding once nothing stands behind it.
+    let is_like_padding = |record: &&[u8]| record.len() < 4 && record.iter().all(|&it| it == 0);
+    let is_lost = is_variable && records.last().is_some_and(is_like_padding);
+    (!is_lost).then_some(records)
 }

@@ -3,7 +3,7 @@
 use super::books::{Books, CollectDrop};
 use super::exporters::ExporterBooks;
 use super::learn::learn_elements;
-use super::lists::ListTemplates;
+use super::lists::{ListMemory, ListReader, ListTemplates};
 use super::peer::{Peer, Transport};
 use super::pending::{Held, PendingKey, PendingStore};
 use super::plan::Plan;
@@ -21,6 +21,7 @@ pub(super) struct Core {
     pub(super) announcements: Vec<Announcement>,
     /// Memory of the measuring of records, used again.
     pub(super) offsets: Vec<usize>,
+    pub(super) lists: ListMemory,
 }
 
 pub(super) fn drop_held(books: &Books, key: &PendingKey, held: &Held, reason: CollectDrop) {
@@ -42,7 +43,14 @@ impl Core {
         pending: Arc<PendingStore>,
         books: Arc<Books>,
     ) -> Self {
-        Self { store, books, pending, announcements: Vec::new(), offsets: Vec::new() }
+        Self {
+            store,
+            books,
+            pending,
+            announcements: Vec::new(),
+            offsets: Vec::new(),
+            lists: ListMemory::default(),
+        }
     }
 
     /// Decodes what waited for a template that is here now.
@@ -65,6 +73,7 @@ impl Core {
             };
             self.books.sets_late.add(1);
             exporter.sets_late.add(1);
+            self.lists.add(held.body.len());
             self.decode_set(&template.plan, &held.body, &mut context, &exporter, output);
             template.plan.facts(&held.body, &mut self.offsets, |facts| {
                 exporter.take_late(facts, held.received);
@@ -110,7 +119,17 @@ impl Core {
         output: &mut Output<'_>,
     ) -> bool {
         let first_index = context.record_index;
-        let outcome = decode_records(plan, body, &mut self.offsets, context, output);
+        let Self { offsets, lists, .. } = self;
+        let outcome = match context.templates.filter(|_| !plan.lists().is_empty()) {
+            Some(ListTemplates { domain, source }) => domain.with_fields(source, |lookup| {
+                let mut lists = ListReader::new(lists, lookup);
+                decode_records(plan, body, offsets, &mut lists, context, output)
+            }),
+            None => {
+                let mut lists = ListReader::new(lists, &|_| None);
+                decode_records(plan, body, offsets, &mut lists, context, output)
+            }
+        };
         learn_elements(plan, body, context.origin.address, &mut self.offsets, &self.books);
         let records = u64::from(context.record_index.saturating_sub(first_index));
         self.books.records.add(records);

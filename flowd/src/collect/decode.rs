@@ -126,6 +126,7 @@ impl Decoder {
         full: &mut dyn FnMut(&FlowBatch),
     ) {
         self.core.books.received(message.len());
+        self.core.lists.begin(message.len());
         let mut output = Output { batch, full };
         let outcome = match (peer.transport, version(message)) {
             (_, Some(ipfix::VERSION)) => self.decode_ipfix(message, peer, received, &mut output),
@@ -144,6 +145,8 @@ impl Decoder {
             Ok(()) => self.core.books.datagrams_decoded.add(1),
             Err(reason) => self.core.books.datagram_drops.count(reason, 1),
         }
+        // What waited for another worker's templates is no part of this message.
+        self.core.lists.begin(0);
         self.core.retry(received, &mut output);
     }
 
@@ -162,6 +165,7 @@ impl Decoder {
         batch: &mut FlowBatch,
         full: &mut dyn FnMut(&FlowBatch),
     ) {
+        self.core.lists.begin(0);
         self.core.retry(now, &mut Output { batch, full });
         self.core.expire(now);
         self.core.books.sessions_over_limit.add(self.sessions.take_given_way());

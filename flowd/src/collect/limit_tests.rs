@@ -134,25 +134,6 @@ fn plan(fields: &[(u16, u16)]) -> Plan {
 }
 
 #[test]
-fn fields_without_octets_cost_nothing_in_a_record() {
-    let mut fields = vec![(82, 0); 1_000];
-    fields.insert(500, (7, 2));
-    fields.insert(600, (83, VARIABLE_LENGTH));
-    fields.insert(700, (84, 1));
-    let plan = plan(&fields);
-    assert_eq!(plan.step_count(), 3);
-    // What lay there before is not looked at.
-    let mut offsets = vec![77; 2_000];
-    let record = [0, 9, 2, b'a', b'b', b'c'];
-    assert_eq!(plan.measure(&record, &mut offsets).unwrap().get(), 6);
-    assert_eq!((&offsets[600..602], &offsets[700..702]), (&[2, 5][..], &[5, 6][..]));
-    let variant = plan.variant(0);
-    // The column's octets come first; what is kept lies in one piece.
-    assert_eq!(*variant.extras, [(600, 701)]);
-    assert_eq!(variant.shape.extras.len(), 2);
-}
-
-#[test]
 fn a_template_of_many_variants_counts_what_its_records_can_make_of_it() {
     let mut fields = vec![
         (8, 4),

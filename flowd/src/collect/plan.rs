@@ -33,10 +33,9 @@ const ICMPV6: u8 = 58;
 /// How records of one template are decoded.
 #[derive(Debug)]
 pub(super) struct Plan {
+    /// Those that have octets. A field without any costs the sender nothing in a record, and so it
+    /// costs nothing here.
     fields: Box<[Field]>,
-    /// The fields that have octets, with their lengths: what measuring a record takes. A field
-    /// without any costs the sender nothing in a record, and so it costs nothing here.
-    steps: Box<[(usize, u16)]>,
     /// Where each field begins and the record ends; what varies has no meaning here.
     offsets: Box<[usize]>,
     record_size_min: NonZeroUsize,
@@ -164,23 +163,24 @@ pub(super) struct Variant {
 
 impl Plan {
     /// Compiles a template. `own_columns` are the ones that the decoder fills itself.
-    /// None if the template describes records of no octets.
+    /// None if the template describes records of no octets. Fields of no octets tell nothing: a
+    /// record of one octet may have a thousand of them, and none has a place in the plan.
     pub(super) fn compile(
         record_type: RecordType,
         specifiers: &[FieldSpecifier],
         protocol: Protocol,
         own_columns: ColumnSet,
     ) -> Option<Self> {
+        let specifiers: Vec<FieldSpecifier> =
+            specifiers.iter().copied().filter(|specifier| specifier.length > 0).collect();
         let mut offsets = Vec::with_capacity(specifiers.len().saturating_add(1));
         let mut end = 0usize;
-        for specifier in specifiers {
+        for specifier in &specifiers {
             offsets.push(end);
             end = end.saturating_add(specifier.size_min());
         }
         offsets.push(end);
-        let steps = specifiers.iter().map(|specifier| specifier.length).enumerate();
-        let steps = steps.filter(|&(_, length)| length > 0).collect();
-        let fields = assign(specifiers, protocol);
+        let fields = assign(&specifiers, protocol);
         let mut copies: Vec<Copy> = fields
             .iter()
             .enumerate()
@@ -221,7 +221,6 @@ impl Plan {
             record_size_min: NonZeroUsize::new(end)?,
             is_variable: specifiers.iter().any(|s| s.length == VARIABLE_LENGTH),
             fields: fields.into(),
-            steps,
             offsets: offsets.into(),
             copies: copies.into(),
             families: families.into(),
@@ -292,7 +291,6 @@ impl Plan {
     /// Octets that the plan takes, about and at most: records may bring forth all its variants.
     pub(super) fn size(&self) -> usize {
         size_of_val(&*self.fields)
-            .saturating_add(size_of_val(&*self.steps))
             .saturating_add(size_of_val(&*self.offsets))
             .saturating_add(size_of_val(&*self.copies))
             .saturating_add(size_of_val(&*self.variants))
@@ -308,31 +306,20 @@ impl Plan {
         specs.saturating_mul(spec_size).saturating_add(size_of::<Shape>())
     }
 
-    /// How many steps measuring a record takes.
-    #[cfg(test)]
-    pub(super) fn step_count(&self) -> usize {
-        self.steps.len()
-    }
-
     /// Finds where the fields of the first record lie, and how many octets it has. None if the
-    /// octets end before it does. `offsets` tells of fields that have octets where they begin and
-    /// end; of others, and beyond the last field, it says nothing.
+    /// octets end before it does.
     pub(super) fn measure(&self, records: &[u8], offsets: &mut Vec<usize>) -> Option<NonZeroUsize> {
-        if offsets.len() <= self.fields.len() {
-            offsets.resize(self.fields.len().saturating_add(1), 0);
-        }
+        offsets.clear();
         let mut end = 0usize;
-        for &(field, length) in &self.steps {
-            let size = match length {
+        for field in &self.fields {
+            offsets.push(end);
+            let size = match field.spec.length {
                 VARIABLE_LENGTH => variable_size(records.get(end..)?)?,
                 length => usize::from(length),
             };
-            let begin = end;
             end = end.saturating_add(size);
-            if let Some([first, after]) = offsets.get_mut(field..field.saturating_add(2)) {
-                (*first, *after) = (begin, end);
-            }
         }
+        offsets.push(end);
         NonZeroUsize::new(end).filter(|size| size.get() <= records.len())
     }
 

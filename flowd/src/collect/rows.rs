@@ -2,7 +2,7 @@
 
 use super::books::CollectDrop;
 use super::copy::{Clocks, How, Strided, fill, fill_uptime_since};
-use super::lists::{ListTemplates, append_sub_templates};
+use super::lists::{ListReader, ListTemplates};
 use super::plan::{Plan, Variant};
 use crate::model::time::UnixMillis;
 use crate::model::{Column, ColumnMut, ColumnSet, FlowBatch, Origin};
@@ -48,13 +48,14 @@ pub(super) fn decode_records(
     plan: &Plan,
     body: &[u8],
     offsets: &mut Vec<usize>,
+    lists: &mut ListReader<'_, '_>,
     context: &mut RecordContext<'_>,
     output: &mut Output<'_>,
 ) -> Result<(), CollectDrop> {
     if plan.is_variable() {
-        return decode_variable(plan, body, offsets, context, output);
+        return decode_variable(plan, body, offsets, lists, context, output);
     }
-    decode_fixed(plan, body, context, output);
+    decode_fixed(plan, body, lists, context, output);
     Ok(())
 }
 
@@ -62,6 +63,7 @@ pub(super) fn decode_records(
 fn decode_fixed(
     plan: &Plan,
     body: &[u8],
+    lists: &mut ListReader<'_, '_>,
     context: &mut RecordContext<'_>,
     output: &mut Output<'_>,
 ) {
@@ -76,7 +78,7 @@ fn decode_fixed(
         };
         rest = after;
         let fields = Fields { records, record_size, offsets };
-        append_alike(plan, &fields, context, output.batch);
+        append_alike(plan, &fields, lists, context, output.batch);
     }
 }
 
@@ -85,6 +87,7 @@ fn decode_fixed(
 fn append_alike(
     plan: &Plan,
     fields: &Fields<'_>,
+    lists: &mut ListReader<'_, '_>,
     context: &mut RecordContext<'_>,
     batch: &mut FlowBatch,
 ) {
@@ -104,8 +107,8 @@ fn append_alike(
         };
         rest = after;
         let run = Fields { records, ..*fields };
-        columns =
-            columns.union(append_run(plan, plan.variant(variant), &run, count, context, batch));
+        let variant = plan.variant(variant);
+        columns = columns.union(append_run(plan, variant, &run, lists, count, context, batch));
     }
     fill_columns(plan, columns, fields, start..batch.len(), context, batch);
 }
@@ -115,6 +118,7 @@ fn decode_variable(
     plan: &Plan,
     body: &[u8],
     offsets: &mut Vec<usize>,
+    lists: &mut ListReader<'_, '_>,
     context: &mut RecordContext<'_>,
     output: &mut Output<'_>,
 ) -> Result<(), CollectDrop> {
@@ -129,7 +133,8 @@ fn decode_variable(
         output.room();
         let fields = Fields { records: record, record_size, offsets };
         let start = output.batch.len();
-        let columns = append_run(plan, plan.variant(variant), &fields, 1, context, output.batch);
+        let variant = plan.variant(variant);
+        let columns = append_run(plan, variant, &fields, lists, 1, context, output.batch);
         let rows = start..output.batch.len();
         fill_columns(plan, columns, &fields, rows, context, output.batch);
     }
@@ -166,6 +171,7 @@ fn append_run(
     plan: &Plan,
     variant: &Variant,
     fields: &Fields<'_>,
+    lists: &mut ListReader<'_, '_>,
     count: usize,
     context: &mut RecordContext<'_>,
     batch: &mut FlowBatch,
@@ -180,10 +186,9 @@ fn append_run(
                 batch.extend_extras(record.get(range).unwrap_or_default());
             }
             if !plan.lists().is_empty() {
-                let templates = context.templates;
-                let fits = append_sub_templates(plan, record, fields.offsets, templates, batch);
+                let is_whole = lists.append_sub_templates(plan, record, fields.offsets, batch);
                 context.lists_over_limit =
-                    context.lists_over_limit.saturating_add(u64::from(!fits));
+                    context.lists_over_limit.saturating_add(u64::from(!is_whole));
             }
         }
     }
@@ -259,6 +264,8 @@ fn fill_own(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Protocol, RecordType, VARIABLE_LENGTH};
+    use crate::wire::FieldSpecifier;
 
     #[test]
     fn zeros_are_padding_where_they_fill_a_word_and_records_where_they_are_more() {
@@ -274,5 +281,19 @@ mod tests {
         ] {
             assert_eq!(is_padding(rest, size_min), expected, "{rest:?}");
         }
+    }
+
+    #[test]
+    fn fields_without_octets_have_no_part_in_a_record() {
+        let field = |id, length| FieldSpecifier { enterprise: 0, id, length };
+        let mut fields = vec![field(8, 0); 1_000];
+        fields.insert(500, field(82, VARIABLE_LENGTH));
+        let own_columns = ColumnSet::EMPTY;
+        let plan = Plan::compile(RecordType::Flow, &fields, Protocol::Ipfix, own_columns).unwrap();
+        let mut offsets = Vec::new();
+        assert_eq!(plan.measure(&[1, b'x', 0], &mut offsets), NonZeroUsize::new(2));
+        assert_eq!(offsets, [0, 2]);
+        let nothing = Plan::compile(RecordType::Flow, &fields[..9], Protocol::Ipfix, own_columns);
+        assert!(nothing.is_none());
     }
 }

@@ -2,7 +2,7 @@
 //! templates that it refers to. Out: a tree of bounded depth and size.
 //!
 //! ```text
-//! collect: value --[sub_template_ids]--> ids --[write_sub_templates]--> kept beside the record
+//! collect: value --[list_templates: SubTemplateFinder]--> what is kept beside the record
 //! cli:     value + what was kept --[SubTemplates, read]--> ListContent
 //! ```
 //!
@@ -116,44 +116,6 @@ pub fn read<'a>(list: List<'a>, templates: &SubTemplates) -> Option<ListContent<
     content.ok().flatten()
 }
 
-/// Adds the numbers of the templates that a list refers to, those of the lists in it included:
-/// each once, as far as `lookup` knows it, and no more in all than [`SUB_TEMPLATE_COUNT_MAX`].
-pub fn sub_template_ids<'t>(
-    list: List<'_>,
-    lookup: &dyn Fn(u16) -> Option<&'t [FieldSpecifier]>,
-    ids: &mut Vec<u16>,
-) {
-    let mut budget = Budget { left: LIST_ITEM_COUNT_MAX };
-    // A list of too many items is not read later either; what was found until then does no harm.
-    collect_at(list, lookup, ids, &mut budget, 1);
-}
-
-/// Appends the definitions of templates in the form that a record keeps: each its number, the
-/// count of its fields, and of each field enterprise, element and length, all big-endian. A
-/// template that no longer fits the 65,535 octets of a value is left out.
-pub fn write_sub_templates<'t>(
-    ids: &[u16],
-    lookup: &dyn Fn(u16) -> Option<&'t [FieldSpecifier]>,
-    bytes: &mut Vec<u8>,
-) {
-    let start = bytes.len();
-    for &id in ids.iter().take(SUB_TEMPLATE_COUNT_MAX) {
-        let before = bytes.len();
-        let Some(fields) = lookup(id) else { continue };
-        let Ok(count) = u16::try_from(fields.len()) else { continue };
-        bytes.extend(id.to_be_bytes());
-        bytes.extend(count.to_be_bytes());
-        for &FieldSpecifier { enterprise, id, length } in fields {
-            bytes.extend(enterprise.to_be_bytes());
-            bytes.extend(id.to_be_bytes());
-            bytes.extend(length.to_be_bytes());
-        }
-        if bytes.len().saturating_sub(start) > usize::from(u16::MAX) {
-            bytes.truncate(before);
-        }
-    }
-}
-
 /// The templates that a record keeps for its lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubTemplates {
@@ -161,7 +123,8 @@ pub struct SubTemplates {
 }
 
 impl SubTemplates {
-    /// Reads what [`write_sub_templates`] wrote; what does not look so is left out.
+    /// Reads what [`SubTemplateFinder`](super::list_templates::SubTemplateFinder) wrote; what
+    /// does not look so is left out.
     #[must_use]
     pub fn read(bytes: &[u8]) -> Self {
         let mut reader = Reader::new(bytes);
@@ -208,20 +171,20 @@ impl Budget {
 }
 
 /// Records of one template in a list.
-struct Block<'a> {
-    template_id: u16,
-    records: &'a [u8],
+pub(super) struct Block<'a> {
+    pub(super) template_id: u16,
+    pub(super) records: &'a [u8],
 }
 
 /// The parts of a list, its items yet unread.
-enum Parts<'a> {
+pub(super) enum Parts<'a> {
     Values { element: FieldSpecifier, content: &'a [u8] },
     Block(Block<'a>),
     Blocks(Reader<'a>),
 }
 
 /// Takes a list apart. None if it is shorter than its header.
-fn parts(list: List<'_>) -> Option<(ListSemantic, Parts<'_>)> {
+pub(super) fn parts(list: List<'_>) -> Option<(ListSemantic, Parts<'_>)> {
     let mut reader = Reader::new(list.octets);
     let semantic = ListSemantic::from(reader.u8().ok()?);
     let parts = match list.element_type {
@@ -244,14 +207,14 @@ fn parts(list: List<'_>) -> Option<(ListSemantic, Parts<'_>)> {
 
 /// Takes the next records of one template. RFC 6313 section 4.5.3: their length counts the
 /// template's number and itself.
-fn next_block<'a>(reader: &mut Reader<'a>) -> Option<Block<'a>> {
+pub(super) fn next_block<'a>(reader: &mut Reader<'a>) -> Option<Block<'a>> {
     let (template_id, length) = (reader.u16().ok()?, reader.u16().ok()?);
     let records = reader.take(usize::from(length).checked_sub(4)?).ok()?;
     Some(Block { template_id, records })
 }
 
 /// Takes a field's value, after its length where that varies (RFC 7011 section 7).
-fn next_value<'a>(reader: &mut Reader<'a>, length: u16) -> Option<&'a [u8]> {
+pub(super) fn next_value<'a>(reader: &mut Reader<'a>, length: u16) -> Option<&'a [u8]> {
     let size = match length {
         VARIABLE_LENGTH => match reader.u8().ok()? {
             u8::MAX => usize::from(reader.u16().ok()?),
@@ -267,9 +230,14 @@ fn has_octets(fields: &[FieldSpecifier]) -> bool {
     fields.iter().any(|field| field.size_min() > 0)
 }
 
-fn as_list<'a>(field: &FieldSpecifier, octets: &'a [u8]) -> Option<List<'a>> {
+/// The list that an element is, if it is one.
+pub(super) fn element_list(field: &FieldSpecifier) -> Option<ElementType> {
     let element_type = ie::element_type(field.enterprise, field.id);
-    element_type.is_list().then_some(List { element_type, octets, templates: &[] })
+    element_type.is_list().then_some(element_type)
+}
+
+fn as_list<'a>(field: &FieldSpecifier, octets: &'a [u8]) -> Option<List<'a>> {
+    element_list(field).map(|element_type| List { element_type, octets, templates: &[] })
 }
 
 /// `Ok(None)`: these octets are no list.
@@ -359,75 +327,6 @@ fn read_item<'a, 't>(
     let Some(list) = as_list(field, octets) else { return Ok(Item::Octets(octets)) };
     let content = read_at(list, lookup, budget, depth.saturating_add(1))?;
     Ok(content.map_or(Item::Octets(octets), Item::List))
-}
-
-/// None: these octets are no list.
-fn collect_at<'t>(
-    list: List<'_>,
-    lookup: &dyn Fn(u16) -> Option<&'t [FieldSpecifier]>,
-    ids: &mut Vec<u16>,
-    budget: &mut Budget,
-    depth: usize,
-) -> Option<()> {
-    let (_, parts) = parts(list)?;
-    match parts {
-        Parts::Values { element, content } => {
-            collect_records(&[element], content, lookup, ids, budget, depth)
-        }
-        Parts::Block(block) => collect_block(&block, lookup, ids, budget, depth),
-        Parts::Blocks(mut reader) => {
-            while !reader.is_empty() {
-                let block = next_block(&mut reader)?;
-                budget.spend().ok()?;
-                collect_block(&block, lookup, ids, budget, depth);
-            }
-            Some(())
-        }
-    }
-}
-
-fn collect_block<'t>(
-    block: &Block<'_>,
-    lookup: &dyn Fn(u16) -> Option<&'t [FieldSpecifier]>,
-    ids: &mut Vec<u16>,
-    budget: &mut Budget,
-    depth: usize,
-) -> Option<()> {
-    let fields = lookup(block.template_id)?;
-    if !ids.contains(&block.template_id) {
-        if ids.len() >= SUB_TEMPLATE_COUNT_MAX {
-            return None;
-        }
-        ids.push(block.template_id);
-    }
-    collect_records(fields, block.records, lookup, ids, budget, depth)
-}
-
-/// Looks for lists in records, or in values as records of one field. Where no field is a list
-/// there is nothing to look for.
-fn collect_records<'t>(
-    fields: &[FieldSpecifier],
-    records: &[u8],
-    lookup: &dyn Fn(u16) -> Option<&'t [FieldSpecifier]>,
-    ids: &mut Vec<u16>,
-    budget: &mut Budget,
-    depth: usize,
-) -> Option<()> {
-    let has_list = |field: &FieldSpecifier| as_list(field, &[]).is_some();
-    if depth >= LIST_DEPTH_MAX || !has_octets(fields) || !fields.iter().any(has_list) {
-        return Some(());
-    }
-    let mut reader = Reader::new(records);
-    while !reader.is_empty() {
-        for field in fields {
-            budget.spend().ok()?;
-            let octets = next_value(&mut reader, field.length)?;
-            if let Some(list) = as_list(field, octets) {
-                collect_at(list, lookup, ids, budget, depth.saturating_add(1));
-            }
-        }
-    }
-    Some(())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Lists as RFC 6313 has them, and lists that lie.
 
+use super::super::list_templates::SubTemplateFinder;
 use super::*;
 use proptest::prelude::*;
 
@@ -22,9 +23,9 @@ impl Templates {
     /// What a record keeps for this list.
     fn kept(&self, list: List<'_>) -> SubTemplates {
         let lookup = |id| self.lookup(id);
-        let (mut ids, mut bytes) = (Vec::new(), Vec::new());
-        sub_template_ids(list, &lookup, &mut ids);
-        write_sub_templates(&ids, &lookup, &mut bytes);
+        let (mut finder, mut bytes) = (SubTemplateFinder::default(), Vec::new());
+        finder.set_room(usize::MAX);
+        finder.append_definitions([list], &lookup, usize::from(u16::MAX), &mut bytes);
         SubTemplates::read(&bytes)
     }
 
@@ -263,19 +264,6 @@ fn no_more_templates_are_kept_than_the_limit() {
     let Items::Records(entries) = content.items else { panic!("records") };
     let read = entries.iter().filter(|entry| matches!(entry, Entry::Record(_))).count();
     assert_eq!((read, entries.len()), (SUB_TEMPLATE_COUNT_MAX, usize::from(count)));
-}
-
-#[test]
-fn templates_that_do_not_fit_a_value_are_left_out() {
-    let fields = |count| vec![field(9, 7, 4); count];
-    let templates = Templates(vec![(256, fields(8_000)), (257, fields(500)), (258, fields(100))]);
-    let mut bytes = vec![0xee; 3];
-    write_sub_templates(&[256, 257, 258, 999], &|id| templates.lookup(id), &mut bytes);
-    assert!(bytes.len() <= 3 + usize::from(u16::MAX));
-    let kept = SubTemplates::read(&bytes[3..]);
-    assert_eq!(kept.fields(256), templates.lookup(256));
-    assert_eq!(kept.fields(257), None);
-    assert_eq!(kept.fields(258), templates.lookup(258));
 }
 
 #[test]

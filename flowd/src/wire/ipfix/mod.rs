@@ -7,6 +7,7 @@
 
 mod header;
 pub mod list;
+pub mod list_templates;
 mod template;
 #[cfg(test)]
 mod tests;
