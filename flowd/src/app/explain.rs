@@ -3,14 +3,11 @@
 
 use crate::collect::{ExporterStatistics, Peer, Statistics, Transport};
 use crate::model::{Protocol, Value, ie};
-use crate::wire::{Dialect, FieldSpecifier, Set, Sets, TemplateChange, fixed, ipfix, v9};
+use crate::wire::{Dialect, FieldSpecifier, Set, Sets, TemplateChange, fixed, ipfix, sflow, v9};
 use hashbrown::HashMap;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-
-/// The version word that sFlow v5 begins with, in four octets.
-const SFLOW_VERSION: [u8; 4] = [0, 0, 0, 5];
 
 /// Something worth telling besides the records. As JSON its keys have the order of the fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -161,7 +158,7 @@ impl Explainer {
             message.is_of(Protocol::Ipfix, header.domain.0, header.sequence_number);
             message.export_time = Some(Value::Millis(header.export_time().0).to_string());
             self.sets(sets, Protocol::Ipfix, &mut message, &mut templates);
-        } else if octets.starts_with(&SFLOW_VERSION) {
+        } else if sflow::is_announced_by(octets) {
             message.protocol = Some(Protocol::Sflow.name());
         } else if let Some(&[high, low]) = octets.first_chunk() {
             let version = fixed::Version::from_word(u16::from_be_bytes([high, low]));
