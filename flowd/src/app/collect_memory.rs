@@ -104,7 +104,7 @@ mod tests {
         let mut memory = Memory::new(store.path(), &Arc::new(Books::default()));
         memory.restore().unwrap();
         ie_learned::learn(&Description {
-            enterprise: 500_040,
+            enterprise: 500_067,
             id: 1,
             name: "savedLast",
             element_type: ElementType::Unsigned,

@@ -237,9 +237,11 @@ fn explain_holds_the_templates_of_ports_apart_and_forgets_those_of_a_connection(
     let states: Vec<_> = lines.iter().filter_map(|line| line["state"].as_str()).collect();
     assert_eq!(states, ["new"; 3]);
 
-    let end = 1 + u32::try_from(first.len()).unwrap();
-    let connection = [tcp(0, 0x02, &[]), tcp(1, 0x10, &first), tcp(end, 0x11, &[])];
-    write_packets(&path, &[connection.clone(), connection].concat());
+    let size = u32::try_from(first.len()).unwrap();
+    let connection = |start: u32| {
+        [tcp(start, 0x02, &[]), tcp(start + 1, 0x10, &first), tcp(start + 1 + size, 0x11, &[])]
+    };
+    write_packets(&path, &[connection(0), connection(900_000)].concat());
     let lines = decode(&path, &["-o", "json", "--explain"]).json();
     let states: Vec<_> = lines.iter().filter_map(|line| line["state"].as_str()).collect();
     assert_eq!(states, ["new"; 4]);
