@@ -83,8 +83,8 @@ fn outcome<const N: usize>(
     kept: Result<()>,
     saved: [io::Result<()>; N],
 ) -> Result<()> {
-    let saved = saved.into_iter().collect::<io::Result<()>>();
-    kept.and(saved.with_context(|| cannot_keep(store)))
+    kept?;
+    saved.into_iter().collect::<io::Result<()>>().with_context(|| cannot_keep(store))
 }
 
 fn cannot_keep(store: &Path) -> String {

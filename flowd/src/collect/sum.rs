@@ -84,6 +84,14 @@ impl Statistics {
         add_by_name(&mut self.drops, drops);
         add_by_name(&mut self.set_drops, set_drops);
         add_by_name(&mut self.template_drops, template_drops);
+        self.add_exporters(exporters, other_exporters.as_ref());
+    }
+
+    fn add_exporters(
+        &mut self,
+        exporters: &[ExporterStatistics],
+        other_exporters: Option<&ExporterStatistics>,
+    ) {
         let mut known: BTreeMap<_, _> =
             self.exporters.drain(..).map(|exporter| (key(&exporter), exporter)).collect();
         for exporter in exporters {
@@ -95,7 +103,7 @@ impl Statistics {
         self.exporters = known.into_values().collect();
         match (&mut self.other_exporters, other_exporters) {
             (Some(sum), Some(others)) => sum.add(others),
-            (sum @ None, others) => sum.clone_from(others),
+            (sum @ None, others) => *sum = others.cloned(),
             (Some(_), None) => {}
         }
     }

@@ -85,6 +85,7 @@ impl Page {
         write_messages(&mut page, collect);
         write_connections(&mut page, collect);
         write_sets(&mut page, collect);
+        write_oddities(&mut page, collect);
         write_store(&mut page, ring, archive);
         let exporters = self.exporters(collect);
         write_exporters(&mut page, &exporters);
@@ -196,6 +197,25 @@ fn write_sets(page: &mut Exposition, collect: &Statistics) {
             collect.withdrawals_ignored,
         ),
         (
+            "flowd_collect_displaced_exporters_total",
+            "Exporters that lost their counters to new ones, because there are too many.",
+            collect.exporters_over_limit,
+        ),
+    ] {
+        page.single(name, Kind::Counter, help, value);
+    }
+    let help = "Data sets that wait for their template.";
+    page.single("flowd_collect_held_sets", Kind::Gauge, help, collect.sets_held);
+    let name = "flowd_collect_dropped_sets_total";
+    write_reasons::<CollectDrop>(page, name, "Data sets dropped.", &collect.set_drops);
+    let name = "flowd_collect_dropped_templates_total";
+    write_reasons::<CollectDrop>(page, name, "Template records refused.", &collect.template_drops);
+}
+
+/// What exporters did that is worth a look.
+fn write_oddities(page: &mut Exposition, collect: &Statistics) {
+    for (name, help, value) in [
+        (
             "flowd_collect_redefined_templates_total",
             "Templates that took the place of another of their exporter, domain, port and number.",
             collect.redefinitions,
@@ -220,20 +240,9 @@ fn write_sets(page: &mut Exposition, collect: &Statistics) {
             "Records whose lists refer to more templates than are kept: they show as octets.",
             collect.lists_over_limit,
         ),
-        (
-            "flowd_collect_displaced_exporters_total",
-            "Exporters that lost their counters to new ones, because there are too many.",
-            collect.exporters_over_limit,
-        ),
     ] {
         page.single(name, Kind::Counter, help, value);
     }
-    let help = "Data sets that wait for their template.";
-    page.single("flowd_collect_held_sets", Kind::Gauge, help, collect.sets_held);
-    let name = "flowd_collect_dropped_sets_total";
-    write_reasons::<CollectDrop>(page, name, "Data sets dropped.", &collect.set_drops);
-    let name = "flowd_collect_dropped_templates_total";
-    write_reasons::<CollectDrop>(page, name, "Template records refused.", &collect.template_drops);
 }
 
 fn write_store(page: &mut Exposition, ring: &RingFigures, archive: &ArchiveFigures) {
