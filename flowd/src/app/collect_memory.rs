@@ -5,6 +5,7 @@ use super::clock;
 use super::elements::Keeper;
 use crate::collect::{Books, DecoderConfig, PendingStore, TemplateStore};
 use anyhow::{Context, Result};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -55,27 +56,70 @@ impl Memory {
 
     /// Saves what has changed, as often as the counters are.
     pub(super) fn save(&mut self) -> Result<()> {
-        self.elements.keep(&self.store)?;
-        let Self { store, templates, pending, books, elements: _ } = self;
-        pending
-            .save()
-            .and_then(|()| books.save_sequences(store))
-            .and_then(|()| templates.save_if_due(store, clock::now()))
-            .with_context(|| cannot_keep(store))
+        let Self { store, templates, pending, books, elements } = self;
+        let kept = elements.keep(store);
+        let saved = [
+            pending.save(),
+            books.save_sequences(store),
+            templates.save_if_due(store, clock::now()),
+        ];
+        outcome(store, kept, saved)
     }
 
     /// Saves all, at the end.
     pub(super) fn save_all(&mut self) -> Result<()> {
-        self.elements.keep(&self.store)?;
-        let Self { store, templates, pending, books, elements: _ } = self;
-        pending
-            .finish()
-            .and_then(|()| books.save_sequences(store))
-            .and_then(|()| templates.save(store, clock::now()))
-            .with_context(|| cannot_keep(store))
+        let Self { store, templates, pending, books, elements } = self;
+        let kept = elements.keep(store);
+        let saved =
+            [pending.finish(), books.save_sequences(store), templates.save(store, clock::now())];
+        outcome(store, kept, saved)
     }
+}
+
+/// The first error. Each file was tried by then: one that cannot be written is no reason to
+/// lose what the others would have kept.
+fn outcome<const N: usize>(
+    store: &Path,
+    kept: Result<()>,
+    saved: [io::Result<()>; N],
+) -> Result<()> {
+    kept?;
+    saved.into_iter().collect::<io::Result<()>>().with_context(|| cannot_keep(store))
 }
 
 fn cannot_keep(store: &Path) -> String {
     format!("write what is known of the exporters to {}", store.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ie_learned::{self, Description};
+    use crate::model::{ElementType, Semantics, Units};
+    use std::fs;
+
+    #[test]
+    fn a_file_that_cannot_be_written_keeps_no_other_from_being_saved() {
+        let store = tempfile::tempdir().unwrap();
+        let mut memory = Memory::new(store.path(), &Arc::new(Books::default()));
+        memory.restore().unwrap();
+        ie_learned::learn(&Description {
+            exporter: None,
+            enterprise: 500_067,
+            id: 1,
+            name: "savedLast",
+            element_type: ElementType::Unsigned,
+            semantics: Semantics::Default,
+            units: Units::None,
+            range: None,
+        });
+        // What stands in the way of one file.
+        fs::create_dir(store.path().join("elements.json.new")).unwrap();
+        let error = memory.save_all().unwrap_err();
+        assert!(error.to_string().contains("elements.json"), "{error:#}");
+        assert!(store.path().join("templates.bin").exists());
+        fs::remove_dir(store.path().join("elements.json.new")).unwrap();
+        memory.save_all().unwrap();
+        assert!(store.path().join("elements.json").exists());
+    }
 }

@@ -100,7 +100,11 @@ impl<'a> Work<'a> {
                 self.decode(octets, Peer { address: from, transport: Transport::Tcp });
             }
             Carried::Closed { from } => {
-                self.decoder.disconnect(Peer { address: from, transport: Transport::Tcp });
+                let peer = Peer { address: from, transport: Transport::Tcp };
+                self.decoder.disconnect(peer);
+                if let Some((explainer, _)) = &mut self.explainer {
+                    explainer.forget(peer);
+                }
             }
         }
     }
@@ -118,18 +122,25 @@ impl<'a> Work<'a> {
             batch.clear();
             return;
         };
-        let (mut message, templates) = explainer.look(octets, peer, received.0);
-        let before = books.statistics();
+        let mut seen = explainer.look(octets, peer, received.0);
+        let before = seen.first().map(|(message, _)| message.counted(books));
         let mut keep = |record: &FlowRecord, origin: &Origin| {
             records.push((record.clone(), origin.clone()));
         };
         decoder.decode(octets, peer, *received, batch, &mut |full| hand_on(full, &mut keep));
         hand_on(batch, &mut keep);
         batch.clear();
-        message.note(&before, &books.statistics());
-        let templates = templates.into_iter().map(Explained::Template);
-        let explained: Vec<_> =
-            std::iter::once(Explained::Message(message)).chain(templates).collect();
+        if let (Some((message, _)), Some(before)) = (seen.first_mut(), before) {
+            let after = message.counted(books);
+            message.note(&before, &after);
+        }
+        let explained: Vec<_> = seen
+            .into_iter()
+            .flat_map(|(message, templates)| {
+                let templates = templates.into_iter().map(Explained::Template);
+                std::iter::once(Explained::Message(message)).chain(templates)
+            })
+            .collect();
         let explained = explained.iter().map(Found::Explained);
         let found = records.iter().map(|(record, origin)| Found::Record(record, origin));
         if outcome.is_ok() {

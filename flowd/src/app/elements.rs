@@ -1,19 +1,19 @@
 //! STORE/elements.json: the elements that exporters described (RFC 5610), so that what a store
 //! holds of them has its names in every later process.
 
+use crate::collect::replace_file;
 use crate::model::ElementType;
 use crate::model::ie_learned::{self, Description, Told};
 use crate::model::{Semantics, Units};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::Path;
 use tracing::warn;
 
 const FILE_NAME: &str = "elements.json";
-const NEW_NAME: &str = "elements.json.new";
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Elements {
@@ -105,12 +105,9 @@ impl Keeper {
         });
         let elements = Elements { elements: elements.collect() };
         let text = serde_json::to_string(&elements).context("elements as JSON")?;
-        let new = store.join(NEW_NAME);
-        let written = File::create(&new).and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            fs::rename(&new, store.join(FILE_NAME))
-        });
-        written.with_context(|| format!("write {}", store.join(FILE_NAME).display()))?;
+        let path = store.join(FILE_NAME);
+        replace_file(&path, |file| file.write_all(text.as_bytes()))
+            .with_context(|| format!("write {}", path.display()))?;
         self.count = known.len();
         Ok(())
     }

@@ -1,16 +1,15 @@
 //! What the messages of a capture hold, for `flowd decode --explain`: their headers, sets and
 //! templates as `wire` reads them, and what the decoder's counters say came of each.
 
-use crate::collect::{ExporterStatistics, Peer, Statistics, Transport};
-use crate::model::{Protocol, Value, ie};
-use crate::wire::{Dialect, FieldSpecifier, Set, Sets, TemplateChange, fixed, ipfix, v9};
+use crate::collect::{Books, ExporterStatistics, Peer, Statistics, Transport};
+use crate::model::{ObservationDomainId, Origin, Protocol, Value, ie};
+use crate::wire::{
+    Dialect, FieldSpecifier, Set, Sets, TemplateChange, Withdrawal, fixed, ipfix, sflow, v9,
+};
 use hashbrown::HashMap;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
-
-/// The version word that sFlow v5 begins with, in four octets.
-const SFLOW_VERSION: [u8; 4] = [0, 0, 0, 5];
+use std::net::{IpAddr, SocketAddr};
 
 /// Something worth telling besides the records. As JSON its keys have the order of the fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -88,16 +87,21 @@ pub struct MessageSeen {
     pub export_time: Option<String>,
     /// Octets of it.
     pub octets: usize,
+    /// Its place in its datagram, from 2 on, where another stands before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<usize>,
     /// Its sets, up to its end or to damage.
     pub sets: Vec<SetSeen>,
-    /// Records that it gave, those of sets that had waited for its templates included.
-    pub records: u64,
+    /// Records that it gave, those of sets that had waited for its templates included. Of
+    /// several messages in a datagram the first one tells that, and what was counted, of all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub records: Option<u64>,
     /// What the decoder counted besides: reasons, with how many datagrams, sets or templates.
     pub counted: BTreeMap<String, u64>,
 }
 
 /// A set of a message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SetSeen {
     /// Its number.
@@ -111,57 +115,103 @@ pub struct SetSeen {
     /// The templates that it announces.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub templates: Vec<u16>,
+    /// The templates that it withdraws, in words; over a datagram that means nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub withdrawn: Vec<String>,
     /// What is wrong with others of its templates.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<String>,
 }
 
-/// The exporter, domain and protocol that a template belongs to, and its number.
-type TemplateKey = (IpAddr, u32, Protocol, u16);
+/// Who announces templates: a port has its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Announcer {
+    address: SocketAddr,
+    transport: Transport,
+    domain: u32,
+    protocol: Protocol,
+}
+
+/// The layout of a template: how many of its fields are scopes if it is of options, and all.
+type Layout = (Option<usize>, Vec<FieldSpecifier>);
 
 /// Explains one message after another.
 #[derive(Debug, Default)]
 pub(super) struct Explainer {
-    /// The last layout of each template; as many as the decoder keeps would be kept here.
-    templates: HashMap<TemplateKey, (Option<usize>, Vec<FieldSpecifier>)>,
+    /// The last layout of each template.
+    templates: HashMap<Announcer, HashMap<u16, Layout>>,
+    /// How many there are.
+    count: usize,
+}
+
+/// What is counted while a datagram or message is decoded.
+#[derive(Debug)]
+pub(super) struct Counted {
+    totals: Statistics,
+    exporter: Option<ExporterStatistics>,
 }
 
 /// Templates that are remembered: beyond, all are told as new.
 const TEMPLATE_COUNT_MAX: usize = 65_536;
 
 impl Explainer {
-    /// Looks at a message before it is decoded.
+    /// Looks at a datagram, or a message of a connection, before it is decoded: its messages with
+    /// the templates that each announces. There is one at least.
     pub(super) fn look(
         &mut self,
         octets: &[u8],
         peer: Peer,
         captured_millis: i64,
-    ) -> (MessageSeen, Vec<TemplateSeen>) {
-        let mut message = MessageSeen {
-            record_type: "message",
-            captured: Value::Millis(captured_millis).to_string(),
-            exporter: peer.ip(),
-            port: peer.address.port(),
-            transport: if peer.transport == Transport::Tcp { "tcp" } else { "udp" },
-            protocol: None,
-            domain: None,
-            sequence: None,
-            export_time: None,
-            octets: octets.len(),
-            sets: Vec::new(),
-            records: 0,
-            counted: BTreeMap::new(),
+    ) -> Vec<(MessageSeen, Vec<TemplateSeen>)> {
+        let mut seen = Vec::new();
+        let mut rest = octets;
+        loop {
+            let mut message = MessageSeen::new(rest.len(), peer, captured_millis);
+            let mut templates = Vec::new();
+            message.place = seen.len().checked_add(1).filter(|&place| place > 1);
+            let after = self.message(rest, &mut message, peer, &mut templates);
+            message.octets = rest.len() - after.len();
+            seen.push((message, templates));
+            let is_one_more = after.starts_with(&ipfix::VERSION.to_be_bytes());
+            if !is_one_more || peer.transport == Transport::Tcp {
+                return seen;
+            }
+            rest = after;
+        }
+    }
+
+    /// A connection has ended, and its templates with it.
+    pub(super) fn forget(&mut self, peer: Peer) {
+        let ended =
+            |who: &Announcer| (who.address, who.transport) == (peer.address, peer.transport);
+        self.templates.retain(|who, _| !ended(who));
+        self.count = self.templates.values().map(HashMap::len).sum();
+    }
+
+    /// Looks at the message that octets begin with; what stands behind an IPFIX one is left.
+    fn message<'a>(
+        &mut self,
+        octets: &'a [u8],
+        message: &mut MessageSeen,
+        peer: Peer,
+        templates: &mut Vec<TemplateSeen>,
+    ) -> &'a [u8] {
+        let who = |protocol, domain| Announcer {
+            address: peer.address,
+            transport: peer.transport,
+            domain,
+            protocol,
         };
-        let mut templates = Vec::new();
         if let Ok(v9::Message { header, sets }) = v9::Message::decode(octets) {
             message.is_of(Protocol::NetflowV9, header.source_id.0, header.sequence_number);
             message.export_time = Some(Value::Millis(header.export_time().0).to_string());
-            self.sets(sets, Protocol::NetflowV9, &mut message, &mut templates);
-        } else if let Ok(ipfix::Message { header, sets, .. }) = ipfix::Message::decode(octets) {
+            self.sets(sets, who(Protocol::NetflowV9, header.source_id.0), message, templates);
+        } else if let Ok(ipfix::Message { header, sets, after }) = ipfix::Message::decode(octets) {
             message.is_of(Protocol::Ipfix, header.domain.0, header.sequence_number);
             message.export_time = Some(Value::Millis(header.export_time().0).to_string());
-            self.sets(sets, Protocol::Ipfix, &mut message, &mut templates);
-        } else if octets.starts_with(&SFLOW_VERSION) {
+            self.sets(sets, who(Protocol::Ipfix, header.domain.0), message, templates);
+            return after;
+        } else if sflow::is_announced_by(octets) {
             message.protocol = Some(Protocol::Sflow.name());
         } else if let Some(&[high, low]) = octets.first_chunk() {
             let version = fixed::Version::from_word(u16::from_be_bytes([high, low]));
@@ -171,44 +221,33 @@ impl Explainer {
                 fixed::Version::V7 => Protocol::NetflowV7.name(),
             });
         }
-        (message, templates)
+        &[]
     }
 
     fn sets<D: Dialect>(
         &mut self,
         sets: Sets<'_, D>,
-        protocol: Protocol,
+        who: Announcer,
         message: &mut MessageSeen,
         templates: &mut Vec<TemplateSeen>,
     ) {
         for set in sets {
-            let mut seen = SetSeen {
-                set_id: D::TEMPLATE_SET_ID,
-                holds: "templates".to_owned(),
-                octets: None,
-                templates: Vec::new(),
-                refused: Vec::new(),
-            };
+            let mut seen = SetSeen::default();
             match set {
                 Ok(Set::Templates(changes)) => {
+                    seen.set_id = changes.id();
+                    "templates".clone_into(&mut seen.holds);
                     for change in changes {
                         match change {
-                            Ok(TemplateChange::Options(_)) => {
-                                seen.set_id = D::OPTIONS_TEMPLATE_SET_ID;
-                            }
-                            Ok(_) => {}
+                            Ok(change) => self.change(change, who, &mut seen, templates),
                             Err(error) => seen.refused.push(error.to_string()),
-                        }
-                        if let Ok(change) = change {
-                            self.change(change, protocol, message, &mut seen, templates);
                         }
                     }
                 }
                 Ok(Set::Data(set)) => {
                     let id = set.template_id.get();
-                    let domain = message.domain.unwrap_or_default();
-                    let key = (message.exporter, domain, protocol, id);
-                    let is_known = self.templates.contains_key(&key);
+                    let known = self.templates.get(&who);
+                    let is_known = known.is_some_and(|known| known.contains_key(&id));
                     seen.set_id = id;
                     seen.octets = Some(set.body.len());
                     let holds = if is_known { "data" } else { "data without template" };
@@ -227,8 +266,7 @@ impl Explainer {
     fn change(
         &mut self,
         change: TemplateChange,
-        protocol: Protocol,
-        message: &MessageSeen,
+        who: Announcer,
         set: &mut SetSeen,
         templates: &mut Vec<TemplateSeen>,
     ) {
@@ -238,34 +276,58 @@ impl Explainer {
                 (template.id.get(), Some(template.scopes.len()), template.fields().collect())
             }
             TemplateChange::Withdrawal(withdrawal) => {
-                set.refused.push(format!("withdrawal of {withdrawal:?}"));
+                set.withdrawn.push(self.withdraw(withdrawal, who));
                 return;
             }
         };
         set.templates.push(id);
-        if self.templates.len() >= TEMPLATE_COUNT_MAX {
-            self.templates.clear();
+        if self.count >= TEMPLATE_COUNT_MAX {
+            *self = Self::default();
         }
-        let domain = message.domain.unwrap_or_default();
-        let key = (message.exporter, domain, protocol, id);
         let layout = (scope_field_count, fields);
-        let state = match self.templates.get(&key) {
+        let known = self.templates.entry(who).or_default();
+        let state = match known.get(&id) {
             Some(known) if *known == layout => return,
             Some(_) => "changed",
             None => "new",
         };
+        self.count += usize::from(state == "new");
         templates.push(TemplateSeen {
             record_type: if scope_field_count.is_some() { "optionsTemplate" } else { "template" },
-            exporter: message.exporter,
-            port: message.port,
-            domain,
-            protocol: protocol.name(),
+            exporter: who.address.ip().to_canonical(),
+            port: who.address.port(),
+            domain: who.domain,
+            protocol: who.protocol.name(),
             template_id: id,
             state,
             scope_field_count,
             fields: layout.1.iter().map(|field| FieldSeen::of(*field)).collect(),
         });
-        self.templates.insert(key, layout);
+        known.insert(id, layout);
+    }
+
+    /// What is withdrawn, in words. Only a connection's templates are (RFC 7011 section 8.4).
+    fn withdraw(&mut self, withdrawal: Withdrawal, who: Announcer) -> String {
+        let words = match withdrawal {
+            Withdrawal::One(id) => id.get().to_string(),
+            Withdrawal::AllData => "all of data".to_owned(),
+            Withdrawal::AllOptions => "all of options".to_owned(),
+        };
+        if who.transport == Transport::Udp {
+            return words + " (ignored over UDP)";
+        }
+        if let Some(known) = self.templates.get_mut(&who) {
+            let before = known.len();
+            match withdrawal {
+                Withdrawal::One(id) => {
+                    known.remove(&id.get());
+                }
+                Withdrawal::AllData => known.retain(|_, (scopes, _)| scopes.is_some()),
+                Withdrawal::AllOptions => known.retain(|_, (scopes, _)| scopes.is_none()),
+            }
+            self.count -= before - known.len();
+        }
+        words
     }
 }
 
@@ -290,35 +352,64 @@ impl FieldSeen {
 }
 
 impl MessageSeen {
+    fn new(octets: usize, peer: Peer, captured_millis: i64) -> Self {
+        Self {
+            record_type: "message",
+            captured: Value::Millis(captured_millis).to_string(),
+            exporter: peer.ip(),
+            port: peer.address.port(),
+            transport: if peer.transport == Transport::Tcp { "tcp" } else { "udp" },
+            protocol: None,
+            domain: None,
+            sequence: None,
+            export_time: None,
+            octets,
+            place: None,
+            sets: Vec::new(),
+            records: None,
+            counted: BTreeMap::new(),
+        }
+    }
+
     fn is_of(&mut self, protocol: Protocol, domain: u32, sequence: u32) {
         self.protocol = Some(protocol.name());
         self.domain = Some(domain);
         self.sequence = Some(sequence);
     }
 
+    /// The counters that matter to it, as they stand: not those of all other exporters, which
+    /// may be many.
+    pub(super) fn counted(&self, books: &Books) -> Counted {
+        let protocol = [Protocol::NetflowV9, Protocol::Ipfix]
+            .into_iter()
+            .find(|protocol| Some(protocol.name()) == self.protocol);
+        let origin = protocol.zip(self.domain).map(|(protocol, domain)| Origin {
+            address: self.exporter,
+            domain: ObservationDomainId(domain),
+            protocol,
+        });
+        let exporter = origin.and_then(|origin| books.statistics_of(&origin));
+        Counted { totals: books.totals(), exporter }
+    }
+
     /// Writes down what the decoder counted while it had the message.
-    pub(super) fn note(&mut self, before: &Statistics, after: &Statistics) {
-        self.records = after.records.saturating_sub(before.records);
+    pub(super) fn note(&mut self, before: &Counted, after: &Counted) {
+        let (earlier, later) = (&before.totals, &after.totals);
+        self.records = Some(later.records.saturating_sub(earlier.records));
         for (kind, before, after) in [
-            ("datagrams", &before.drops, &after.drops),
-            ("sets", &before.set_drops, &after.set_drops),
-            ("templates", &before.template_drops, &after.template_drops),
+            ("datagrams", &earlier.drops, &later.drops),
+            ("sets", &earlier.set_drops, &later.set_drops),
+            ("templates", &earlier.template_drops, &later.template_drops),
         ] {
             for (reason, &count) in after {
                 let earlier = before.get(reason).copied().unwrap_or(0);
                 self.count(&format!("{kind} {reason}"), earlier, count);
             }
         }
-        self.count("sets decoded", before.sets_decoded, after.sets_decoded);
-        self.count("sets held for their template", before.sets_held, after.sets_held);
-        let of_exporter = |statistics: &Statistics| {
-            let is_it = |e: &&ExporterStatistics| {
-                e.address == self.exporter
-                    && Some(e.domain) == self.domain
-                    && Some(e.protocol.as_str()) == self.protocol
-            };
-            let exporter = statistics.exporters.iter().find(is_it);
-            exporter.map_or([0; 4], |e| {
+        self.count("sets decoded", earlier.sets_decoded, later.sets_decoded);
+        self.count("sets held for their template", earlier.sets_held, later.sets_held);
+        let of_exporter = |counted: &Counted| {
+            counted.exporter.as_ref().map_or([0; 4], |e| {
                 [e.sequence_gaps, e.messages_late, e.messages_repeated, e.restarts]
             })
         };

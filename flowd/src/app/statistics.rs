@@ -1,14 +1,14 @@
 //! STORE/statistics.json: what the collectors of a store have counted, over restarts.
 
 use super::control;
-use crate::collect::{Books, Statistics};
+use crate::collect::{Books, Statistics, replace_file};
 use crate::model::time::UnixMillis;
 use crate::ring::{Ring, RingDrop};
 use crate::telemetry::Reason;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,6 @@ pub(super) const REQUEST: &str = "statistics";
 /// Absences that are told apart.
 const ABSENCES_MAX: usize = 1_000;
 const FILE_NAME: &str = "statistics.json";
-const NEW_NAME: &str = "statistics.json.new";
 
 /// STORE/control.sock, where the running collector answers.
 pub(super) fn socket(store: &Path) -> PathBuf {
@@ -106,12 +105,9 @@ impl StoreStatistics {
     /// it may be gone, which is worth less than a wait for the disk several times a second.
     pub(super) fn write(&self, store: &Path) -> Result<()> {
         let text = serde_json::to_string(self).context("statistics as JSON")?;
-        let new = store.join(NEW_NAME);
-        let written = File::create(&new).and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            fs::rename(&new, store.join(FILE_NAME))
-        });
-        written.with_context(|| format!("write {}", store.join(FILE_NAME).display()))
+        let path = store.join(FILE_NAME);
+        replace_file(&path, |file| file.write_all(text.as_bytes()))
+            .with_context(|| format!("write {}", path.display()))
     }
 }
 

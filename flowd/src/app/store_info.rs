@@ -48,6 +48,18 @@ pub struct Info {
     pub templates: u64,
     /// Data sets that wait for their template.
     pub sets_held: u64,
+    /// Data sets that came before their template, whatever became of them.
+    pub sets_waited: u64,
+    /// Of these, such as were decoded when it had come.
+    pub sets_late: u64,
+    /// Templates that took the place of another of their exporter, domain, port and number.
+    pub redefinitions: u64,
+    /// Elements of enterprises that exporters described.
+    pub elements_learned: u64,
+    /// Descriptions of elements that contradict what is known, or are none.
+    pub elements_refused: u64,
+    /// Records whose lists show as octets: they refer to more templates than are kept.
+    pub lists_over_limit: u64,
     /// TCP connections that came in, refused ones included.
     pub connections: u64,
     /// Of these open.
@@ -88,6 +100,12 @@ pub fn read(store: &Path) -> Result<Info> {
         records_decoded: collect.records,
         templates: collect.templates,
         sets_held: collect.sets_held,
+        sets_waited: collect.sets_waited,
+        sets_late: collect.sets_late,
+        redefinitions: collect.redefinitions,
+        elements_learned: collect.elements_learned,
+        elements_refused: collect.elements_refused,
+        lists_over_limit: collect.lists_over_limit,
         connections: collect.connections,
         connections_open: collect.connections_open,
         connection_ends: collect.connection_ends.clone(),

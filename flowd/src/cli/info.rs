@@ -38,9 +38,18 @@ pub(super) fn print(info: &Info, out: &mut impl Write) -> io::Result<()> {
     )?;
     writeln!(
         out,
-        "templates   {} accepted; {} data sets wait for theirs",
-        info.templates, info.sets_held
+        "templates   {} accepted, {} of them in another's place; {} data sets wait for theirs, \
+         {} have waited, {} of them were decoded",
+        info.templates, info.redefinitions, info.sets_held, info.sets_waited, info.sets_late
     )?;
+    if info.elements_learned + info.elements_refused + info.lists_over_limit > 0 {
+        writeln!(
+            out,
+            "elements    {} described by exporters, {} descriptions refused; {} records with \
+             lists of more templates than are kept",
+            info.elements_learned, info.elements_refused, info.lists_over_limit
+        )?;
+    }
     if info.connections > 0 {
         writeln!(
             out,

@@ -53,7 +53,10 @@ pub enum ListenError {
     #[error("{0} may not be listened at by this user: choose a port from 1024 on")]
     NotAllowed(ListenAddress),
     /// The system refused something else.
-    #[error("{address}: {source}")]
+    #[error(
+        "{address} cannot be listened at ({source}): listen at an address that `ip address` \
+         lists; too many open files need a higher `ulimit -n`"
+    )]
     System {
         /// Where.
         address: ListenAddress,

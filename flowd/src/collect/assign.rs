@@ -11,7 +11,7 @@
 //! - all else, and all elements of variable length: extras, verbatim.
 
 use super::copy::How;
-use crate::model::ie::{self, PEN_REVERSE, PEN_V9_SCOPE};
+use crate::model::ie::{self, PEN_REVERSE};
 use crate::model::{Column, ColumnKind, ColumnSet, ExtraSpec, Protocol};
 use crate::wire::FieldSpecifier;
 use std::collections::HashMap;
@@ -22,16 +22,22 @@ const NUMBER_SIZE_MAX: u16 = 8;
 const PADDING_ELEMENT: u16 = 210;
 /// `systemInitTimeMilliseconds`: when the exporter booted.
 pub(super) const SYSTEM_INIT_TIME: u16 = 160;
+
+/// A field of a template: the element that it is, and where its value goes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Field {
     pub(super) spec: ExtraSpec,
     pub(super) target: Target,
 }
 
+/// Where the value of a field goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Target {
+    /// It says nothing, or nothing that another field does not say better.
     Nothing,
+    /// To a column, which reads it so.
     Column(Column, How),
+    /// To the record's extras, as it was sent.
     Extra,
 }
 
@@ -143,7 +149,6 @@ fn column(spec: ExtraSpec) -> Option<(Column, How)> {
     let column = match spec.enterprise {
         0 => Column::from_element(spec.id)?,
         PEN_REVERSE => Column::from_reverse_element(spec.id)?,
-        PEN_V9_SCOPE => return None,
         _ => return None,
     };
     let length = spec.length;

@@ -216,11 +216,28 @@ impl Books {
     /// All counters as they stand.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
-        let (mut exporters, other_exporters, exporters_over_limit) = {
+        let (mut exporters, other_exporters) = {
             let exporters = self.exporters.lock().unwrap_or_else(PoisonError::into_inner);
-            (exporters.statistics(), exporters.others(), exporters.given_way())
+            (exporters.statistics(), exporters.others())
         };
         exporters.sort_by_key(|exporter| (exporter.address, exporter.domain));
+        Statistics { exporters, other_exporters, ..self.totals() }
+    }
+
+    /// The counters of one exporter as they stand, if it has any.
+    #[must_use]
+    pub fn statistics_of(&self, origin: &Origin) -> Option<ExporterStatistics> {
+        let exporters = self.exporters.lock().unwrap_or_else(PoisonError::into_inner);
+        exporters.statistics_of(origin)
+    }
+
+    /// The counters of all exporters together, without those of each.
+    #[must_use]
+    pub fn totals(&self) -> Statistics {
+        let exporters_over_limit = {
+            let exporters = self.exporters.lock().unwrap_or_else(PoisonError::into_inner);
+            exporters.given_way()
+        };
         let (sets, sets_decoded) = (self.sets.value(), self.sets_decoded.value());
         let set_drops = by_name(&self.set_drops);
         let sets_dropped: u64 = set_drops.values().sum();
@@ -260,8 +277,8 @@ impl Books {
             redefinitions: self.redefinitions.value(),
             redefinitions_not_withdrawn: self.redefinitions_not_withdrawn.value(),
             exporters_over_limit,
-            exporters,
-            other_exporters,
+            exporters: Vec::new(),
+            other_exporters: None,
         }
     }
 }
@@ -367,9 +384,19 @@ pub struct ExporterStatistics {
     pub templates: u64,
     /// Times that its sequence numbers jumped ahead.
     pub sequence_gaps: u64,
-    /// Messages that never came: the jumps' sizes, less those that came late.
+    /// Messages that the jumps passed over, whether they came late or never.
+    #[serde(default)]
+    pub messages_missing: u64,
+    /// Messages that never came: those passed over, less those that came late.
     pub messages_lost: u64,
-    /// Records that never came, where the protocol counts records or flows and not messages.
+    /// Records that the jumps passed over, where the protocol counts records or flows and not
+    /// messages.
+    #[serde(default)]
+    pub records_missing: u64,
+    /// Of these, such as came late.
+    #[serde(default)]
+    pub records_late: u64,
+    /// The others of them, which never came.
     #[serde(default)]
     pub records_lost: u64,
     /// Messages that came after later ones.

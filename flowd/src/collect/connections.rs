@@ -33,6 +33,23 @@ impl Default for ConnectionLimits {
     }
 }
 
+/// Why there is no room for one more connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NoRoom {
+    /// There are so many.
+    #[error(
+        "{0} connections are open, and no more are held at this address: listen at one more TCP \
+         address, or raise `ulimit -n` if it holds them below its own limit"
+    )]
+    InAll(usize),
+    /// There are so many from one sender.
+    #[error(
+        "{0} connections are open from its address, and no more are held: end those that it no \
+         longer uses, or let it send over fewer"
+    )]
+    OfAddress(usize),
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -77,9 +94,13 @@ impl Connections {
     }
 
     /// Is there room for one more from this address?
-    pub(super) fn has_room_for(&self, address: IpAddr) -> bool {
+    pub(super) fn room_for(&self, address: IpAddr) -> Result<(), NoRoom> {
+        let ConnectionLimits { count_max, count_per_address_max, .. } = self.limits;
         let of_address = self.by_address.get(&address.to_canonical()).copied().unwrap_or(0);
-        self.count() < self.limits.count_max && of_address < self.limits.count_per_address_max
+        if of_address >= count_per_address_max {
+            return Err(NoRoom::OfAddress(count_per_address_max));
+        }
+        if self.count() >= count_max { Err(NoRoom::InAll(count_max)) } else { Ok(()) }
     }
 
     /// The place that [`Connections::insert`] will use.
@@ -178,5 +199,22 @@ impl Connections {
             self.unfinished_size = self.unfinished_size.saturating_sub(given_back);
         }
         found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_refused_is_told_which_limit_it_was() {
+        let room = |count_max, count_per_address_max| {
+            let limits =
+                ConnectionLimits { count_max, count_per_address_max, ..Default::default() };
+            Connections::new(limits).room_for([192, 0, 2, 1].into())
+        };
+        assert_eq!(room(1, 1), Ok(()));
+        assert_eq!(room(0, 1), Err(NoRoom::InAll(0)));
+        assert_eq!(room(0, 0), Err(NoRoom::OfAddress(0)));
     }
 }

@@ -222,6 +222,10 @@ impl Exporters {
         self.rows.iter().map(|(origin, books)| ExporterStatistics::of(origin, books)).collect()
     }
 
+    pub(super) fn statistics_of(&self, origin: &Origin) -> Option<ExporterStatistics> {
+        self.rows.get(origin).map(|books| ExporterStatistics::of(origin, books))
+    }
+
     /// All exporters that lost their row, if some did.
     pub(super) fn others(&self) -> Option<ExporterStatistics> {
         let mut others = self.left.clone();
@@ -254,10 +258,14 @@ fn add(sum: &mut Option<ExporterStatistics>, books: &ExporterBooks) {
 impl ExporterStatistics {
     fn of(origin: &Origin, books: &ExporterBooks) -> Self {
         let Origin { address, domain: ObservationDomainId(domain), protocol } = *origin;
-        let lost = books.units_missing.value().saturating_sub(books.units_late.value());
+        // In this order: what comes late meanwhile must not be more than what is missing.
+        let units_late = books.units_late.value();
+        let units_missing = books.units_missing.value();
         let counts_records =
             matches!(protocol, Protocol::NetflowV5 | Protocol::NetflowV7 | Protocol::Ipfix);
-        let (records_lost, messages_lost) = if counts_records { (lost, 0) } else { (0, lost) };
+        let of_messages = |units| if counts_records { 0 } else { units };
+        let of_records = |units| if counts_records { units } else { 0 };
+        let lost = units_missing.saturating_sub(units_late);
         Self {
             address,
             domain,
@@ -266,8 +274,11 @@ impl ExporterStatistics {
             records: books.records.value(),
             templates: books.templates.value(),
             sequence_gaps: books.sequence_gaps.value(),
-            messages_lost,
-            records_lost,
+            messages_missing: of_messages(units_missing),
+            messages_lost: of_messages(lost),
+            records_missing: of_records(units_missing),
+            records_late: of_records(units_late),
+            records_lost: of_records(lost),
             messages_late: books.messages_late.value(),
             messages_repeated: books.messages_repeated.value(),
             restarts: books.restarts.value(),

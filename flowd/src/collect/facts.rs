@@ -1,12 +1,11 @@
 //! What an exporter says of itself in options data, or in passing in a record, and what other
 //! records are read by: when it booted, and what it samples by.
 
+use super::assign::SYSTEM_INIT_TIME;
 use super::plan::Plan;
 use crate::model::time::UnixMillis;
 use crate::model::{ExtraSpec, unsigned};
 
-/// `systemInitTimeMilliseconds`.
-const SYSTEM_INIT_TIME: u16 = super::assign::SYSTEM_INIT_TIME;
 /// `samplingInterval` and `samplerRandomInterval`: one packet of so many.
 const INTERVALS: [u16; 2] = [34, 50];
 /// `samplerId` and `selectorId`.
@@ -133,7 +132,8 @@ fn inverse(octets: &[u8]) -> Option<u64> {
 }
 
 impl Plan {
-    /// What the records of a set tell of the exporter. Records whose size varies are each measured again; there are few such.
+    /// What the records of a set tell of the exporter. Records whose size varies are each
+    /// measured again; there are few such.
     pub(super) fn facts(&self, body: &[u8], scratch: &mut Vec<usize>, mut take: impl FnMut(Facts)) {
         let fields = self.fact_fields();
         if fields.is_empty() {

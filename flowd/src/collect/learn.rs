@@ -4,7 +4,9 @@
 use super::books::Books;
 use super::plan::Plan;
 use crate::model::ie_learned::{Description, Lesson, learn};
-use crate::model::{ElementType, ExtraSpec, Semantics, Units, VARIABLE_LENGTH, unsigned};
+use crate::model::{
+    ElementType, ExtraSpec, Semantics, Units, VARIABLE_LENGTH, split_variable, unsigned,
+};
 use std::net::IpAddr;
 
 const INFORMATION_ELEMENT_ID: u16 = 303;
@@ -41,10 +43,10 @@ impl Place {
     fn value<'a>(self, record: &'a [u8], offsets: &[usize]) -> Option<&'a [u8]> {
         let after = self.field.saturating_add(1);
         let octets = record.get(*offsets.get(self.field)?..*offsets.get(after)?)?;
-        match octets {
-            [255, _, _, value @ ..] | [_, value @ ..] if self.is_variable => Some(value),
-            _ => Some(octets),
+        if !self.is_variable {
+            return Some(octets);
         }
+        split_variable(octets).map(|(value, _)| value)
     }
 }
 

@@ -4,9 +4,7 @@ use super::facts::Sampling;
 use super::plan::Plan;
 use super::*;
 use crate::model::time::UnixMillis;
-use crate::model::{
-    ColumnSet, FlowBatch, ObservationDomainId, Origin, Protocol, RecordType, VARIABLE_LENGTH,
-};
+use crate::model::{ColumnSet, FlowBatch, ObservationDomainId, Origin, Protocol, RecordType};
 use crate::wire::ipfix::{Header, MessageEncoder};
 use crate::wire::{FieldSpecifier, TemplateId, TemplateRecord};
 use std::net::SocketAddr;

@@ -214,21 +214,24 @@ impl TcpWorker {
                     // that wait in it: they are asked for again at the next look.
                     self.may_accept = false;
                     if let Some(suppressed) = self.complaints.pass(self.address.ip(), now) {
-                        warn!(%error, suppressed, "connections cannot be taken");
+                        warn!(
+                            %error, suppressed,
+                            "connections cannot be taken: they wait; if there are too many open \
+                             files, raise `ulimit -n` (LimitNOFILE= of a systemd unit)"
+                        );
                     }
                     return;
                 }
             };
             self.books.connections.add(1);
-            let reason = if !self.access.allows(peer.ip()) {
-                Some((ConnectionEnd::NotAllowed, "--allow does not name the address"))
-            } else if !self.connections.has_room_for(peer.ip()) {
-                Some((ConnectionEnd::OverLimit, "there are too many, in all or from the address"))
-            } else {
-                None
-            };
-            if let Some((end, reason)) = reason {
-                self.books.connection_ends.count(end, 1);
+            if !self.access.allows(peer.ip()) {
+                self.books.connection_ends.count(ConnectionEnd::NotAllowed, 1);
+                let reason = "--allow does not name the address";
+                self.complain(peer, now, "connection refused", &reason);
+                continue;
+            }
+            if let Err(reason) = self.connections.room_for(peer.ip()) {
+                self.books.connection_ends.count(ConnectionEnd::OverLimit, 1);
                 self.complain(peer, now, "connection refused", &reason);
                 continue;
             }

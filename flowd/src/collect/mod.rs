@@ -1,5 +1,5 @@
-//! collect: the Collecting Process. In: datagrams and streams. Out: [`FlowBatch`](crate::model::FlowBatch)es.
-//! Never: storage, or a clock of its own.
+//! collect: the Collecting Process. In: datagrams and streams. Out:
+//! [`FlowBatch`](crate::model::FlowBatch)es. Never: storage, or a clock of its own.
 //!
 //! ```text
 //! TCP --[TcpWorker: Stream]--> message -+
@@ -84,5 +84,6 @@ pub use listen::{ListenConfig, Worker, listen};
 pub use listen_tcp::{TcpWorker, listen_tcp};
 pub use peer::{Peer, Transport};
 pub use pending::{PendingLimits, PendingStore};
+pub use saved::replace_file;
 pub use sflow::SampleStatistics;
 pub use template_cache::{TemplateLimits, TemplateStore};

@@ -84,7 +84,10 @@ fn law_holds(statistics: &Statistics) -> bool {
 fn essential(statistics: Statistics) -> Statistics {
     let exporters = statistics.exporters.into_iter().map(|exporter| ExporterStatistics {
         sequence_gaps: 0,
+        messages_missing: 0,
         messages_lost: 0,
+        records_missing: 0,
+        records_late: 0,
         records_lost: 0,
         messages_late: 0,
         messages_repeated: 0,

@@ -20,14 +20,30 @@ const HEADER_SIZE: usize = 16;
 /// Eight octets that a file begins with: what it is, and the version of its format.
 pub(super) type Mark = [u8; 8];
 
-/// Replaces a file by rename, so that it is the old one or the new one at any time.
-pub(super) fn replace(path: &Path, mark: Mark, body: &[u8]) -> io::Result<()> {
+/// Writes a file beside the one of that name and renames it to it, so that whoever opens the
+/// name finds the old file or the new one, whole, at any time. What `write` gives is handed on.
+///
+/// Nothing is synced: the file survives the process being killed, and not every power cut.
+///
+/// # Errors
+/// If the new file cannot be written; the old one stays then.
+pub fn replace_file<T>(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<T>,
+) -> io::Result<T> {
     let new = beside(path, "new");
-    let mut file = File::create(&new)?;
-    file.write_all(&mark)?;
-    file.write_all(&xxh3_64(body).to_be_bytes())?;
-    file.write_all(body)?;
-    fs::rename(&new, path)
+    let written = write(&mut File::create(&new)?)?;
+    fs::rename(&new, path)?;
+    Ok(written)
+}
+
+/// Replaces a file by one with this mark and body.
+pub(super) fn replace(path: &Path, mark: Mark, body: &[u8]) -> io::Result<()> {
+    replace_file(path, |file| {
+        file.write_all(&mark)?;
+        file.write_all(&xxh3_64(body).to_be_bytes())?;
+        file.write_all(body)
+    })
 }
 
 /// The body of a file; none if there is no file, or if it cannot be used, which is said.
@@ -77,7 +93,11 @@ pub(super) fn put_aside(path: &Path, why: &str) {
             tracing::warn!(%file, why, kept = %aside, "a file cannot be used: going on without it");
         }
         Err(error) => {
-            tracing::warn!(%file, why, %error, "a file cannot be used, nor be put aside");
+            tracing::warn!(
+                %file, why, %error,
+                "a file cannot be used, nor be put aside: going on without it, and replacing it; \
+                 let this user read and write the store's directory"
+            );
         }
     }
 }
@@ -138,6 +158,21 @@ mod tests {
             replace(&path, MARK, body).unwrap();
             assert_eq!(read(&path, MARK).as_deref(), Some(body));
         }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_leaves_the_old_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        replace(&path, MARK, b"old").unwrap();
+        let half = replace_file(&path, |file| {
+            file.write_all(b"half")?;
+            Err::<(), _>(io::ErrorKind::StorageFull.into())
+        });
+        assert_eq!(half.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(read(&path, MARK).as_deref(), Some(&b"old"[..]));
+        replace(&path, MARK, b"new").unwrap();
+        assert_eq!(read(&path, MARK).as_deref(), Some(&b"new"[..]));
     }
 
     #[test]

@@ -125,7 +125,10 @@ impl ExporterStatistics {
             records,
             templates,
             sequence_gaps,
+            messages_missing,
             messages_lost,
+            records_missing,
+            records_late,
             records_lost,
             messages_late,
             messages_repeated,
@@ -142,7 +145,10 @@ impl ExporterStatistics {
         add(&mut self.records, *records);
         add(&mut self.templates, *templates);
         add(&mut self.sequence_gaps, *sequence_gaps);
+        add(&mut self.messages_missing, *messages_missing);
         add(&mut self.messages_lost, *messages_lost);
+        add(&mut self.records_missing, *records_missing);
+        add(&mut self.records_late, *records_late);
         add(&mut self.records_lost, *records_lost);
         add(&mut self.messages_late, *messages_late);
         add(&mut self.messages_repeated, *messages_repeated);
@@ -188,7 +194,10 @@ mod tests {
             records: 10 * messages,
             templates: 1,
             sequence_gaps: 0,
+            messages_missing: 0,
             messages_lost: 0,
+            records_missing: 0,
+            records_late: 0,
             records_lost: 0,
             messages_late: 0,
             messages_repeated: 0,

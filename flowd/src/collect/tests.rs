@@ -480,7 +480,15 @@ fn each_exporter_s_messages_and_gaps_are_counted() {
     assert_eq!((exporter.domain, &*exporter.protocol), (7, "netflow-v9"));
     assert_eq!((exporter.messages, exporter.records), (5, 8));
     assert_eq!((exporter.sequence_gaps, exporter.messages_lost), (1, 2));
+    assert_eq!((exporter.messages_missing, exporter.records_missing), (3, 0));
     assert_eq!((exporter.messages_late, exporter.restarts), (1, 0));
+    let origin = crate::model::Origin {
+        address: exporter.address,
+        domain: ObservationDomainId(7),
+        protocol: crate::model::Protocol::NetflowV9,
+    };
+    assert_eq!(collector.books.statistics_of(&origin).as_ref(), Some(exporter));
+    assert_eq!(collector.books.totals().records, statistics.records);
     let text = serde_json::to_string(&statistics).unwrap();
     assert!(text.contains("\"sequenceGaps\":1"), "{text}");
     assert_eq!(serde_json::from_str::<Statistics>(&text).unwrap(), statistics);

@@ -85,6 +85,7 @@ impl Page {
         write_messages(&mut page, collect);
         write_connections(&mut page, collect);
         write_sets(&mut page, collect);
+        write_oddities(&mut page, collect);
         write_store(&mut page, ring, archive);
         let exporters = self.exporters(collect);
         write_exporters(&mut page, &exporters);
@@ -171,6 +172,16 @@ fn write_sets(page: &mut Exposition, collect: &Statistics) {
             collect.sets_decoded,
         ),
         (
+            "flowd_collect_waited_sets_total",
+            "Data sets that came before their template, whatever became of them.",
+            collect.sets_waited,
+        ),
+        (
+            "flowd_collect_late_sets_total",
+            "Of these, such as were decoded when it had come.",
+            collect.sets_late,
+        ),
+        (
             "flowd_collect_accepted_templates_total",
             "Template records accepted, repeats included.",
             collect.templates,
@@ -199,6 +210,39 @@ fn write_sets(page: &mut Exposition, collect: &Statistics) {
     write_reasons::<CollectDrop>(page, name, "Data sets dropped.", &collect.set_drops);
     let name = "flowd_collect_dropped_templates_total";
     write_reasons::<CollectDrop>(page, name, "Template records refused.", &collect.template_drops);
+}
+
+/// What exporters did that is worth a look.
+fn write_oddities(page: &mut Exposition, collect: &Statistics) {
+    for (name, help, value) in [
+        (
+            "flowd_collect_redefined_templates_total",
+            "Templates that took the place of another of their exporter, domain, port and number.",
+            collect.redefinitions,
+        ),
+        (
+            "flowd_collect_redefined_unwithdrawn_templates_total",
+            "Of these, such as came over connections without a withdrawal.",
+            collect.redefinitions_not_withdrawn,
+        ),
+        (
+            "flowd_collect_learned_elements_total",
+            "Elements of enterprises that exporters described.",
+            collect.elements_learned,
+        ),
+        (
+            "flowd_collect_refused_elements_total",
+            "Descriptions of elements that contradict what is known, or are none.",
+            collect.elements_refused,
+        ),
+        (
+            "flowd_collect_refused_list_records_total",
+            "Records whose lists refer to more templates than are kept: they show as octets.",
+            collect.lists_over_limit,
+        ),
+    ] {
+        page.single(name, Kind::Counter, help, value);
+    }
 }
 
 fn write_store(page: &mut Exposition, ring: &RingFigures, archive: &ArchiveFigures) {
@@ -246,10 +290,11 @@ const OF_EXPORTER: &[OfExporter] = &[
         "Times that its sequence numbers jumped ahead.",
         |e| e.sequence_gaps,
     ),
+    // What never came is the difference of these and the late ones, which falls: no counter.
     (
-        "flowd_collect_exporter_lost_messages_total",
-        "Messages that never came, by its sequence numbers. It falls when late ones come.",
-        |e| e.messages_lost,
+        "flowd_collect_exporter_missing_messages_total",
+        "Messages that its sequence numbers jumped over; those that came late are among them.",
+        |e| e.messages_missing,
     ),
     ("flowd_collect_exporter_late_messages_total", "Messages that came after later ones.", |e| {
         e.messages_late
@@ -257,6 +302,47 @@ const OF_EXPORTER: &[OfExporter] = &[
     ("flowd_collect_exporter_repeated_messages_total", "Messages that came twice.", |e| {
         e.messages_repeated
     }),
+    (
+        "flowd_collect_exporter_missing_records_total",
+        "Records that its sequence numbers jumped over (NetFlow v5 and v7, IPFIX); those that \
+         came late are among them.",
+        |e| e.records_missing,
+    ),
+    ("flowd_collect_exporter_late_records_total", "Of these, such as came late.", |e| {
+        e.records_late
+    }),
+    (
+        "flowd_collect_exporter_late_sets_total",
+        "Data sets of it that came before their template and were decoded when it had come.",
+        |e| e.sets_late,
+    ),
+    ("flowd_collect_exporter_samples_total", "sFlow samples that came.", |e| e.samples.samples),
+    (
+        "flowd_collect_exporter_dropped_samples_total",
+        "sFlow samples that were not decoded: damaged, or of a format that is not read.",
+        |e| e.samples.malformed.saturating_add(e.samples.unknown),
+    ),
+    (
+        "flowd_collect_exporter_missing_samples_total",
+        "sFlow samples that its sources' numbers jumped over; those that came late are among \
+         them.",
+        |e| e.samples.samples_lost,
+    ),
+    (
+        "flowd_collect_exporter_late_samples_total",
+        "sFlow samples that came after later ones.",
+        |e| e.samples.samples_late,
+    ),
+    (
+        "flowd_collect_exporter_unsampled_packets_total",
+        "Packets that it should have sampled and did not, for want of resources.",
+        |e| e.samples.flow_drops,
+    ),
+    (
+        "flowd_collect_exporter_untold_discards_total",
+        "Discarded packets that it did not tell of.",
+        |e| e.samples.discard_drops,
+    ),
     (
         "flowd_collect_exporter_sequence_restarts_total",
         "Times that it began its sequence anew.",

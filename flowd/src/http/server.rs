@@ -44,7 +44,10 @@ pub enum HttpError {
     #[error("http://{0} may not be served by this user: choose a port from 1024 on")]
     NotAllowed(SocketAddr),
     /// The system refused something else.
-    #[error("http://{address}: {source}")]
+    #[error(
+        "http://{address} cannot be served ({source}): choose an address that `ip address` \
+         lists; too many open files need a higher `ulimit -n`"
+    )]
     System {
         /// Where.
         address: SocketAddr,

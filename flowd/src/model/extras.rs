@@ -1,6 +1,6 @@
 //! A record's extras: the values, one after another, of the elements that have no column.
 
-use super::shape::{ExtraSpec, VARIABLE_LENGTH};
+use super::shape::{ExtraSpec, VARIABLE_LENGTH, split_variable};
 
 /// Walks the extras of one record: pairs of what the element is and its value.
 ///
@@ -17,23 +17,6 @@ impl<'a> ExtraFields<'a> {
     pub fn new(specs: &'a [ExtraSpec], bytes: &'a [u8]) -> Self {
         Self { specs: specs.iter(), bytes }
     }
-
-    fn take(&mut self, size: usize) -> Option<&'a [u8]> {
-        let (value, rest) = self.bytes.split_at_checked(size)?;
-        self.bytes = rest;
-        Some(value)
-    }
-
-    fn variable_size(&mut self) -> Option<usize> {
-        match self.take(1)? {
-            [255] => match self.take(2)? {
-                &[high, low] => Some(usize::from(u16::from_be_bytes([high, low]))),
-                _ => None,
-            },
-            &[size] => Some(usize::from(size)),
-            _ => None,
-        }
-    }
 }
 
 impl<'a> Iterator for ExtraFields<'a> {
@@ -41,11 +24,12 @@ impl<'a> Iterator for ExtraFields<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let spec = self.specs.next()?;
-        let size = match spec.length {
-            VARIABLE_LENGTH => self.variable_size()?,
-            size => usize::from(size),
+        let (value, rest) = match spec.length {
+            VARIABLE_LENGTH => split_variable(self.bytes)?,
+            size => self.bytes.split_at_checked(usize::from(size))?,
         };
-        Some((spec, self.take(size)?))
+        self.bytes = rest;
+        Some((spec, value))
     }
 }
 

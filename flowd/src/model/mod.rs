@@ -37,7 +37,7 @@ pub use flow_end_reason::FlowEndReason;
 pub use flow_record::{Extra, FlowRecord};
 pub use ie::{Element, ElementType, Semantics, Units};
 pub use list::List;
-pub use shape::{ExtraSpec, RecordType, Shape, VARIABLE_LENGTH};
+pub use shape::{ExtraSpec, RecordType, Shape, VARIABLE_LENGTH, split_variable};
 pub use tcp_control_bits::TcpControlBits;
 pub use totals::{POINT_COUNT_MAX, PointTotals, Totals, Volume};
 pub use value::{Value, element_value, ntp_millis, unsigned};

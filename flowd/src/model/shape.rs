@@ -6,6 +6,26 @@ use super::column::ColumnSet;
 /// own length, in one octet or, from 255 on, in an octet 255 and two more.
 pub const VARIABLE_LENGTH: u16 = u16::MAX;
 
+/// Splits a value of variable length from what follows it, and drops its length (RFC 7011
+/// section 7). None if the octets end before the value does.
+///
+/// ```
+/// use flowd::model::split_variable;
+/// assert_eq!(split_variable(&[2, 7, 8, 9]), Some((&[7, 8][..], &[9][..])));
+/// assert_eq!(split_variable(&[255, 0, 1, 7]), Some((&[7][..], &[][..])));
+/// assert_eq!(split_variable(&[2, 7]), None);
+/// ```
+#[must_use]
+pub fn split_variable(octets: &[u8]) -> Option<(&[u8], &[u8])> {
+    match octets {
+        [255, high, low, after @ ..] => {
+            after.split_at_checked(usize::from(u16::from_be_bytes([*high, *low])))
+        }
+        [255, ..] | [] => None,
+        [size, after @ ..] => after.split_at_checked(usize::from(*size)),
+    }
+}
+
 /// What a record tells of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]

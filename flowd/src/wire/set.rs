@@ -131,6 +131,14 @@ pub struct TemplateSet<'a, D> {
     dialect: PhantomData<D>,
 }
 
+impl<D: Dialect> TemplateSet<'_, D> {
+    /// The set's id.
+    #[must_use]
+    pub const fn id(&self) -> u16 {
+        if self.is_options { D::OPTIONS_TEMPLATE_SET_ID } else { D::TEMPLATE_SET_ID }
+    }
+}
+
 impl<D: Dialect> Iterator for TemplateSet<'_, D> {
     type Item = Result<TemplateChange, WireError>;
 

@@ -173,3 +173,92 @@ fn explain_tells_of_templates_messages_and_what_is_missing() {
     assert_eq!(refused.code(), Some(2));
     assert!(refused.stderr.contains("write -o table or -o json"), "{}", refused.stderr);
 }
+
+/// What `--explain` says of each set, by message.
+fn sets(lines: &[Value]) -> Vec<Value> {
+    let messages = lines.iter().filter(|line| line["recordType"] == "message");
+    messages.map(|message| message["sets"].clone()).collect()
+}
+
+#[test]
+fn explain_tells_what_a_connection_withdraws_and_what_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("withdrawals.pcap");
+    let one = set(2, &[be(256), be(0)].concat());
+    let all_options = set(3, &[be(3), be(0)].concat());
+    // An options template of one field that says it has two scopes.
+    let refused = set(3, &[be(258), be(1), be(2), be(1), be(4)].concat());
+    let messages = [
+        ipfix(0, &[templates(), flow(1)].concat()),
+        ipfix(1, &[one, all_options, flow(2)].concat()),
+        ipfix(1, &[templates(), refused].concat()),
+    ];
+    let stream = messages.concat();
+    let packets = [tcp(0, 0x02, &[]), tcp(1, 0x10, &stream)];
+    write_packets(&path, &packets);
+    let lines = decode(&path, &["-o", "json", "--explain"]).json();
+    let told = sets(&lines);
+    assert_eq!(told[1][0], json!({"setId": 2, "holds": "templates", "withdrawn": ["256"]}));
+    assert_eq!(told[1][1]["withdrawn"], json!(["all of options"]));
+    assert_eq!(told[1][2]["holds"], "data without template");
+    assert_eq!((&told[2][2]["setId"], &told[2][2]["templates"]), (&json!(3), &Value::Null));
+    assert_eq!(told[2][2]["refused"].as_array().map(Vec::len), Some(1));
+    let states = |lines: &[Value]| -> Vec<String> {
+        let states = lines.iter().filter_map(|line| line["state"].as_str());
+        states.map(str::to_owned).collect()
+    };
+    assert_eq!(states(&lines), ["new"; 4], "a template that was withdrawn is new again");
+    let table = decode(&path, &["--explain"]).stdout;
+    assert!(table.contains("set 2: templates; withdrawn: 256\n"), "{table}");
+
+    write_capture(&path, &messages);
+    let lines = decode(&path, &["-o", "json", "--explain"]).json();
+    let told = sets(&lines);
+    assert_eq!(told[1][0]["withdrawn"], json!(["256 (ignored over UDP)"]));
+    assert_eq!(told[1][2]["holds"], "data");
+    assert_eq!(states(&lines), ["new"; 2]);
+}
+
+#[test]
+fn explain_holds_the_templates_of_ports_apart_and_forgets_those_of_a_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ports.pcap");
+    let udp = |port: usize, message: &[u8]| {
+        let header = [be(port), be(4_739), be(8 + message.len()), [0, 0]].concat();
+        ipv4(17, [0; 4], &[header, message.to_vec()].concat())
+    };
+    let other = set(2, &[be(256), be(1), be(8), be(4)].concat());
+    let (first, second) = (ipfix(0, &templates()), ipfix(0, &other));
+    let packets = [&first, &second, &first, &second];
+    let packets: Vec<_> =
+        packets.iter().enumerate().map(|(at, message)| udp(3_000 + at % 2, message)).collect();
+    write_packets(&path, &packets);
+    let lines = decode(&path, &["-o", "json", "--explain"]).json();
+    let states: Vec<_> = lines.iter().filter_map(|line| line["state"].as_str()).collect();
+    assert_eq!(states, ["new"; 3]);
+
+    let size = u32::try_from(first.len()).unwrap();
+    let connection = |start: u32| {
+        [tcp(start, 0x02, &[]), tcp(start + 1, 0x10, &first), tcp(start + 1 + size, 0x11, &[])]
+    };
+    write_packets(&path, &[connection(0), connection(900_000)].concat());
+    let lines = decode(&path, &["-o", "json", "--explain"]).json();
+    let states: Vec<_> = lines.iter().filter_map(|line| line["state"].as_str()).collect();
+    assert_eq!(states, ["new"; 4]);
+}
+
+#[test]
+fn every_message_of_a_datagram_is_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("several.pcap");
+    let (first, second) = (ipfix(0, &templates()), ipfix(0, &[flow(1), flow(2)].concat()));
+    write_capture(&path, &[[&first[..], &second].concat()]);
+    let lines = decode(&path, &["-o", "json", "--explain"]).json();
+    let messages: Vec<_> = lines.iter().filter(|line| line["recordType"] == "message").collect();
+    let [one, two] = &messages[..] else { panic!("{lines:?}") };
+    assert_eq!((&one["octets"], &one["records"]), (&json!(first.len()), &json!(2)));
+    assert_eq!((&two["octets"], &two["place"]), (&json!(second.len()), &json!(2)));
+    assert_eq!((&two["sets"][1]["holds"], &two["records"]), (&json!("data"), &Value::Null));
+    let table = decode(&path, &["--explain"]).stdout;
+    assert!(table.contains("(number 2 of its datagram): 52 octets\n"), "{table}");
+}

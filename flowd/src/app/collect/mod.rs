@@ -189,9 +189,11 @@ fn watch(
         }
         if written.elapsed() >= STATISTICS_INTERVAL {
             written = Instant::now();
-            // In this order: after a kill, what was counted as held is held.
-            let outcome = memory.save().and_then(|()| statistics().write(&plan.store));
-            if let Err(error) = outcome
+            // In this order: after a kill, what was counted as held is held. What could not be
+            // saved counts as lost then, so that the counters are written in any case.
+            let saved = memory.save();
+            let written_down = statistics().write(&plan.store);
+            if let Err(error) = saved.and(written_down)
                 && throttle.pass(written).is_some()
             {
                 error!(

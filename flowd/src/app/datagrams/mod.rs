@@ -18,6 +18,7 @@ mod tests;
 
 use crate::probe::CapturedPacket;
 use crate::telemetry::{Drops, Reason};
+use crate::wire::sflow;
 use flowd_common::packet::{self, Addresses, Captured, Packet};
 use fragments::{Fragments, Part};
 use std::collections::BTreeMap;
@@ -26,7 +27,6 @@ use streams::{Segment, Streams};
 
 /// Version words that NetFlow datagrams begin with: v1, v5, v7, v9, and IPFIX's 10.
 const NETFLOW_VERSIONS: [u16; 5] = [1, 5, 7, 9, 10];
-const SFLOW_VERSION: [u8; 4] = [0, 0, 0, 5];
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const UDP_HEADER_SIZE: usize = 8;
@@ -203,6 +203,5 @@ fn udp(source: IpAddr, body: Body<'_>, take: Take<'_>) {
 
 fn begins_as_export(payload: &[u8]) -> bool {
     let Some(&[high, low]) = payload.first_chunk() else { return false };
-    NETFLOW_VERSIONS.contains(&u16::from_be_bytes([high, low]))
-        || payload.starts_with(&SFLOW_VERSION)
+    NETFLOW_VERSIONS.contains(&u16::from_be_bytes([high, low])) || sflow::is_announced_by(payload)
 }

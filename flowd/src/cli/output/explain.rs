@@ -27,7 +27,13 @@ fn message_text(message: &MessageSeen) -> Vec<String> {
     if let Some(export_time) = &message.export_time {
         line = format!("{line} exported {export_time}");
     }
-    line = format!("{line}: {} octets, {} records", message.octets, message.records);
+    if let Some(place) = message.place {
+        line = format!("{line} (number {place} of its datagram)");
+    }
+    line = format!("{line}: {} octets", message.octets);
+    if let Some(records) = message.records {
+        line = format!("{line}, {records} records");
+    }
     for (what, count) in &message.counted {
         line = format!("{line}, {what} {count}");
     }
@@ -41,6 +47,9 @@ fn set_text(set: &SetSeen) -> String {
     }
     for id in &set.templates {
         line = format!("{line} {id}");
+    }
+    for withdrawn in &set.withdrawn {
+        line = format!("{line}; withdrawn: {withdrawn}");
     }
     for refused in &set.refused {
         line = format!("{line}; refused: {refused}");

@@ -35,7 +35,11 @@ fn tell(arguments: &Decode, decoded: &Decoded) {
         statistics.set_drops.iter().map(|(reason, count)| format!("{count} data sets {reason}"));
     let mut undecoded: Vec<String> = drops.chain(set_drops).collect();
     if statistics.sets_held > 0 {
-        undecoded.push(format!("{} data sets without their template", statistics.sets_held));
+        undecoded.push(format!(
+            "{} data sets without their template (exporters send templates every some minutes: \
+             capture for longer)",
+            statistics.sets_held
+        ));
     }
     undecoded.extend(not_whole.iter().map(|(what, count)| format!("{count} {what}")));
     if !undecoded.is_empty() {

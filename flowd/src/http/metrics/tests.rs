@@ -130,3 +130,73 @@ fn many_exporters_are_some_with_numbers_and_one_sum() {
     assert!(first.keys().eq(second.keys()));
     assert_eq!(second[others], 1_000_045 + 1_000);
 }
+
+#[test]
+fn what_comes_late_lets_no_counter_fall() {
+    let config = DecoderConfig::default();
+    let books = Arc::new(Books::default());
+    let store = Arc::new(TemplateStore::new(&config));
+    let mut decoder = Decoder::new(&config, store, Arc::default(), Arc::clone(&books));
+    let mut page = Page::default();
+    let mut receive = |octets: &[u8]| {
+        let peer = Peer::from(std::net::SocketAddr::from(([192, 0, 2, 1], 4739)));
+        decoder.decode(octets, peer, UnixMillis(0), &mut FlowBatch::new(), &mut |_| {});
+        let mut figures = figures(Vec::new());
+        figures.collect = books.statistics();
+        samples(&page.write(&figures))
+    };
+    // IPFIX counts records, NetFlow v9 messages: each 0, then 5, then 3.
+    let (mut before, mut after) = (BTreeMap::new(), BTreeMap::new());
+    for sequence in [0, 5, 3] {
+        receive(&[0, 10, 0, 16, 0, 0, 0, 0, 0, 0, 0, sequence, 0, 0, 0, 7]);
+        let mut v9 = [0; 20];
+        v9[1] = 9;
+        (v9[15], v9[19]) = (sequence, 7);
+        before = std::mem::replace(&mut after, receive(&v9));
+        for (sample, value) in before.iter().filter(|(sample, _)| sample.contains("_total")) {
+            assert!(after[sample] >= *value, "{sample} fell");
+        }
+    }
+    let of = |samples: &BTreeMap<String, u64>, what: &str, protocol: &str| {
+        let labels = format!(r#"{{exporter="192.0.2.1",domain="7",protocol="{protocol}"}}"#);
+        samples[&format!("flowd_collect_exporter_{what}_total{labels}")]
+    };
+    assert_eq!(of(&before, "missing_records", "ipfix"), 5);
+    assert_eq!(of(&before, "late_records", "ipfix"), 0);
+    assert_eq!(of(&after, "missing_records", "ipfix"), 5);
+    assert_eq!(of(&after, "late_records", "ipfix"), 1);
+    assert_eq!(of(&after, "missing_messages", "ipfix"), 0);
+    assert_eq!(of(&after, "missing_messages", "netflow-v9"), 4);
+    assert_eq!(of(&after, "late_messages", "netflow-v9"), 1);
+    assert_eq!(of(&after, "missing_records", "netflow-v9"), 0);
+}
+
+#[test]
+fn what_an_exporter_told_of_its_samples_and_sets_is_on_the_page() {
+    let mut one = exporter(7, 5);
+    one.sets_late = 3;
+    one.samples.samples_lost = 11;
+    one.samples.flow_drops = 12;
+    (one.samples.malformed, one.samples.unknown) = (2, 5);
+    let mut figures = figures(vec![one]);
+    let collect = &mut figures.collect;
+    (collect.sets_waited, collect.sets_late, collect.redefinitions) = (21, 22, 23);
+    (collect.elements_refused, collect.lists_over_limit) = (24, 25);
+    let page = Page::default().write(&figures);
+    let samples = samples(&page);
+    let labels = r#"{exporter="192.0.2.1",domain="7",protocol="ipfix"}"#;
+    for (name, labels, value) in [
+        ("exporter_late_sets", labels, 3),
+        ("exporter_missing_samples", labels, 11),
+        ("exporter_unsampled_packets", labels, 12),
+        ("exporter_dropped_samples", labels, 7),
+        ("waited_sets", "", 21),
+        ("late_sets", "", 22),
+        ("redefined_templates", "", 23),
+        ("refused_elements", "", 24),
+        ("refused_list_records", "", 25),
+    ] {
+        let name = format!("flowd_collect_{name}_total{labels}");
+        assert_eq!(samples.get(&name), Some(&value), "{name} in\n{page}");
+    }
+}

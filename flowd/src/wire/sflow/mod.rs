@@ -32,6 +32,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// The version word, of four octets.
 pub const VERSION: u32 = 5;
 
+/// Do octets begin with the version word? No other export protocol's do: those have a word of
+/// two octets that is not 0.
+#[must_use]
+pub fn is_announced_by(octets: &[u8]) -> bool {
+    octets.starts_with(&VERSION.to_be_bytes())
+}
+
 /// Address types of the protocol.
 mod address_type {
     pub(super) const UNKNOWN: u32 = 0;
