@@ -44,6 +44,7 @@ mod decode;
 mod exporters;
 mod facts;
 mod fixed;
+mod icmp_port;
 mod learn;
 #[cfg(test)]
 mod limit_tests;

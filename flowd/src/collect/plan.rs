@@ -12,6 +12,7 @@
 use super::assign::{Field, Target, assign};
 use super::copy::How;
 use super::facts::FactFields;
+use super::icmp_port::{ICMP, ICMPV6, IcmpPort};
 use super::learn::DescriptionFields;
 use super::lists::ListField;
 use crate::model::{
@@ -27,8 +28,6 @@ const FAMILIES_MAX: usize = 3;
 /// Where the templates of a record's lists are kept.
 const SUB_TEMPLATES: ExtraSpec =
     ExtraSpec { enterprise: ie::PEN_SUB_TEMPLATES, id: 0, length: VARIABLE_LENGTH };
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
 
 /// How records of one template are decoded.
 #[derive(Debug)]
@@ -69,54 +68,6 @@ pub(super) struct Copy {
     pub(super) length: usize,
 }
 
-/// Where ICMP type and code stand in the destination port.
-#[derive(Clone, Copy, Debug)]
-struct IcmpPort {
-    protocol: usize,
-    source_port: usize,
-    destination_port: usize,
-    /// Is it so whatever the ports are? NetFlow's fixed formats have no other place for it.
-    is_sure: bool,
-}
-
-impl IcmpPort {
-    fn find(copies: &[Copy], protocol: Protocol) -> Option<Self> {
-        let has_own = copies
-            .iter()
-            .any(|copy| matches!(copy.column, Column::IcmpTypeCodeIpv4 | Column::IcmpTypeCodeIpv6));
-        if has_own {
-            return None;
-        }
-        let field = |column, length| {
-            let copy = copies.iter().find(|copy| copy.column == column)?;
-            (copy.length == length).then_some(copy.field)
-        };
-        Some(Self {
-            protocol: field(Column::ProtocolIdentifier, 1)?,
-            source_port: field(Column::SourceTransportPort, 2)?,
-            destination_port: field(Column::DestinationTransportPort, 2)?,
-            is_sure: !matches!(protocol, Protocol::NetflowV9 | Protocol::Ipfix),
-        })
-    }
-
-    /// 1 for ICMP and 2 for ICMPv6 of that habit, else 0. An ICMP flow has no ports: a
-    /// destination port beside a source port of 0 is nothing else. Without one, the exporter may
-    /// have sent an echo reply, or no type at all.
-    fn digit(&self, record: &[u8], offsets: &[usize]) -> usize {
-        let digit = match field_at(record, offsets, self.protocol) {
-            Some([ICMP, ..]) => 1,
-            Some([ICMPV6, ..]) => 2,
-            _ => return 0,
-        };
-        let is_zero = |field| matches!(field_at(record, offsets, field), Some([0, 0, ..]) | None);
-        let is_so = self.is_sure || (is_zero(self.source_port) && !is_zero(self.destination_port));
-        if is_so { digit } else { 0 }
-    }
-
-    /// The columns that its digit is the number of.
-    const COLUMNS: [Column; 2] = [Column::IcmpTypeCodeIpv4, Column::IcmpTypeCodeIpv6];
-}
-
 /// An address that is sent in both families.
 #[derive(Clone, Copy, Debug)]
 struct Families {
@@ -149,7 +100,7 @@ impl Families {
 }
 
 /// A record from the beginning of one of its fields on.
-fn field_at<'a>(record: &'a [u8], offsets: &[usize], field: usize) -> Option<&'a [u8]> {
+pub(super) fn field_at<'a>(record: &'a [u8], offsets: &[usize], field: usize) -> Option<&'a [u8]> {
     record.get(*offsets.get(field)?..)
 }
 
@@ -173,13 +124,7 @@ impl Plan {
     ) -> Option<Self> {
         let specifiers: Vec<FieldSpecifier> =
             specifiers.iter().copied().filter(|specifier| specifier.length > 0).collect();
-        let mut offsets = Vec::with_capacity(specifiers.len().saturating_add(1));
-        let mut end = 0usize;
-        for specifier in &specifiers {
-            offsets.push(end);
-            end = end.saturating_add(specifier.size_min());
-        }
-        offsets.push(end);
+        let (offsets, end) = places(&specifiers);
         let fields = assign(&specifiers, protocol);
         let mut copies: Vec<Copy> = fields
             .iter()
@@ -460,6 +405,18 @@ impl Plan {
             extras: extras.into(),
         }
     }
+}
+
+/// Where each field begins if those of variable length are empty, and where the last one ends.
+fn places(specifiers: &[FieldSpecifier]) -> (Vec<usize>, usize) {
+    let mut offsets = Vec::with_capacity(specifiers.len().saturating_add(1));
+    let mut end = 0usize;
+    for specifier in specifiers {
+        offsets.push(end);
+        end = end.saturating_add(specifier.size_min());
+    }
+    offsets.push(end);
+    (offsets, end)
 }
 
 /// The list that a field is, if it is kept as one.

@@ -240,6 +240,16 @@ fn write_oddities(page: &mut Exposition, collect: &Statistics) {
             "Records whose lists refer to more templates than are kept: they show as octets.",
             collect.lists_over_limit,
         ),
+        (
+            "flowd_collect_displaced_sessions_total",
+            "Sessions that gave way to others of their own address.",
+            collect.sessions_over_limit,
+        ),
+        (
+            "flowd_collect_unkept_sequences_total",
+            "Sessions whose place in their sequence is not kept over a restart.",
+            collect.standings_over_limit,
+        ),
     ] {
         page.single(name, Kind::Counter, help, value);
     }
