@@ -45,7 +45,7 @@ impl Default for TemplateLimits {
             exporter_size_max: 32 << 20,
             lifetime_millis: 3 * 30 * 60_000,
             change_burst_max: 2_048,
-            changes_per_second: 4,
+            changes_per_second: 64,
         }
     }
 }
