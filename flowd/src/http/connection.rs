@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 
 /// Clients at once. The next ones wait in the kernel.
-pub(super) const CONNECTION_COUNT_MAX: usize = 256;
+pub(super) const CONNECTION_COUNT_MAX: usize = 64;
 /// How long a client may take until an answer has begun, and until it takes more of one: so long
 /// can silent ones keep others waiting, a health probe among them.
 const PATIENCE: Duration = Duration::from_secs(5);
