@@ -28,8 +28,11 @@ fn datagram(draws: &mut Draws, out: &mut Vec<u8>) {
     }
     out[0] = 0;
     out[1] = 9;
-    // A Source ID of few values, so that templates meet data; a first Set of a plausible kind.
-    out[16..19].fill(0);
+    // A Source ID of few values, so that templates meet data, and none that the load generator
+    // has: data that waits is decoded by its domain's newest template. A first Set of a plausible
+    // kind.
+    out[16..18].fill(0);
+    out[18] = 1;
     out[19] &= 7;
     out[20] = (draws.next() % 2) as u8;
     out[22] = 0;

@@ -45,7 +45,12 @@ pub(super) fn load(store: &Path) {
     let path = store.join(FILE_NAME);
     let read = match fs::read_to_string(&path) {
         Ok(text) => serde_json::from_str::<Elements>(&text).map_err(io::Error::from),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+        // That there is no store is said by whoever opens it.
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            return;
+        }
         Err(error) => Err(error),
     };
     match read {

@@ -8,7 +8,7 @@ use crate::support::wait_until;
 use crate::system::tun;
 use flowd::collect::{Books, Decoder, DecoderConfig, PendingStore, TemplateStore};
 use flowd::model::time::UnixMillis;
-use flowd::model::{FlowBatch, RecordType};
+use flowd::model::{Column, Extra, FlowBatch, RecordType};
 use serde_json::Value;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// `samplingInterval` and `samplingAlgorithm` of the options data in these datagrams.
-fn told_sampling(listener: &UdpSocket) -> Option<[Vec<u8>; 2]> {
+fn told_sampling(listener: &UdpSocket) -> Option<(u32, Vec<u8>)> {
     let config = DecoderConfig::default();
     let templates = Arc::new(TemplateStore::new(&config));
     let pending = Arc::new(PendingStore::in_memory(config.pending));
@@ -34,11 +34,10 @@ fn told_sampling(listener: &UdpSocket) -> Option<[Vec<u8>; 2]> {
     let records = (0..batch.len()).filter_map(|row| batch.record(row));
     let mut options = records.filter(|record| record.record_type == RecordType::Options);
     options.find_map(|record| {
-        let value = |id| {
-            let extra = record.extras.iter().find(|it| (it.spec.enterprise, it.spec.id) == (0, id));
-            extra.map(|extra| extra.value.clone())
-        };
-        Some([value(34)?, value(35)?])
+        let is_algorithm = |it: &&Extra| (it.spec.enterprise, it.spec.id) == (0, 35);
+        let algorithm = record.extras.iter().find(is_algorithm)?.value.clone();
+        let has_interval = record.present.contains(Column::SamplingInterval);
+        has_interval.then_some((record.sampling_interval, algorithm))
     })
 }
 
@@ -90,7 +89,7 @@ fn of_sampled_packets_all_are_seen_and_the_interval_is_told() {
     }
     end(exporter);
     let told = told_sampling(&listener).expect("options data of sampling");
-    assert_eq!(told, [vec![0, 0, 0, 4], vec![2]]);
+    assert_eq!(told, (4, vec![2]));
 }
 
 /// The sum of RFC 1071 over 16-bit words.

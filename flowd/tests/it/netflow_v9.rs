@@ -192,10 +192,9 @@ fn sampling_is_told_as_options_data() {
     assert_eq!(decoded.len(), 11);
     let options = &decoded[0];
     assert_eq!(options.record_type, RecordType::Options);
-    assert_eq!(
-        options.extras,
-        [extra(ie::PEN_V9_SCOPE, 1, &[0; 4]), extra(0, 34, &[0, 0, 0, 64]), extra(0, 35, &[2]),]
-    );
+    assert_eq!(options.extras, [extra(ie::PEN_V9_SCOPE, 1, &[0; 4]), extra(0, 35, &[2])]);
+    assert!(options.present.contains(Column::SamplingInterval));
+    assert_eq!(options.sampling_interval, 64);
 }
 
 #[test]
