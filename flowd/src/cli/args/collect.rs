@@ -20,7 +20,7 @@ collector cleanly: what is in the ring moves to the archive first.";
 #[command(after_help = EXAMPLES)]
 pub(in crate::cli) struct Collect {
     /// Receive on these addresses: udp://ADDR:PORT or tcp://ADDR:PORT, several with commas.
-    /// [::] takes IPv4 too.
+    /// `[::]` takes IPv4 too.
     #[arg(long, value_name = "URL[,..]", value_delimiter = ',', required = true)]
     pub(in crate::cli) listen: Vec<String>,
     /// The store's directory; made if it is not there.
