@@ -69,29 +69,7 @@ static FIELDS_V1_SHORT: [FieldSpecifier; 16] = {
     fields
 };
 
-static FIELDS_V5: [FieldSpecifier; 20] = [
-    field(8, 4),
-    field(12, 4),
-    field(15, 4),
-    field(10, 2),
-    field(14, 2),
-    field(2, 4),
-    field(1, 4),
-    field(22, 4),
-    field(21, 4),
-    field(7, 2),
-    field(11, 2),
-    padding(1),
-    field(6, 1),
-    field(4, 1),
-    field(5, 1),
-    field(16, 2),
-    field(17, 2),
-    field(9, 1),
-    field(13, 1),
-    padding(2),
-];
-
+/// Version 5 has the same without the last one.
 static FIELDS_V7: [FieldSpecifier; 21] = [
     field(8, 4),
     field(12, 4),
@@ -145,7 +123,7 @@ impl Version {
         match self {
             Self::V1 => &FIELDS_V1,
             Self::V1Short => &FIELDS_V1_SHORT,
-            Self::V5 => &FIELDS_V5,
+            Self::V5 => FIELDS_V7.split_at(20).0,
             Self::V7 => &FIELDS_V7,
         }
     }
