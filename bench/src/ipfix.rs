@@ -1,9 +1,8 @@
 //! IPFIX Messages of 18 fields (RFC 7011), the flow's times in milliseconds since 1970.
 
+use crate::layout::{Header, push_set_header, push_template, record_size, records_max};
 use crate::traffic::Flow;
-use crate::v9::Header;
 
-const TEMPLATE_ID: u16 = 256;
 /// Elements and lengths, in the order that [`encode_flow`] writes them.
 const FIELDS: [(u16, u16); 18] = [
     (8, 4),
@@ -25,24 +24,9 @@ const FIELDS: [(u16, u16); 18] = [
     (9, 1),
     (13, 1),
 ];
-const RECORD_SIZE: usize = record_size();
 const HEADER_SIZE: usize = 16;
-const SET_HEADER_SIZE: usize = 4;
-const TEMPLATE_SET_SIZE: usize = SET_HEADER_SIZE + 4 + 4 * FIELDS.len();
-const MESSAGE_SIZE_MAX: usize = 1_432;
 /// Records that fit a Message beside the template.
-pub const RECORDS_MAX: usize =
-    (MESSAGE_SIZE_MAX - HEADER_SIZE - TEMPLATE_SET_SIZE - SET_HEADER_SIZE) / RECORD_SIZE;
-
-const fn record_size() -> usize {
-    let mut size = 0;
-    let mut field = 0;
-    while field < FIELDS.len() {
-        size += FIELDS[field].1 as usize;
-        field += 1;
-    }
-    size
-}
+pub const RECORDS_MAX: usize = records_max(HEADER_SIZE, &FIELDS);
 
 /// Writes one Message. Flows end when it says it was made; `sequence` counts Data Records.
 pub fn encode(out: &mut Vec<u8>, header: Header, with_template: bool, flows: &[Flow]) {
@@ -53,15 +37,10 @@ pub fn encode(out: &mut Vec<u8>, header: Header, with_template: bool, flows: &[F
         out.extend_from_slice(&word.to_be_bytes());
     }
     if with_template {
-        let words = [2, TEMPLATE_SET_SIZE as u16, TEMPLATE_ID, FIELDS.len() as u16];
-        for word in words.into_iter().chain(FIELDS.into_iter().flat_map(|(id, size)| [id, size])) {
-            out.extend_from_slice(&word.to_be_bytes());
-        }
+        push_template(out, 2, &FIELDS);
     }
     if !flows.is_empty() {
-        out.extend_from_slice(&TEMPLATE_ID.to_be_bytes());
-        let size = SET_HEADER_SIZE + flows.len() * RECORD_SIZE;
-        out.extend_from_slice(&(size as u16).to_be_bytes());
+        push_set_header(out, flows.len() * record_size(&FIELDS));
         for flow in flows {
             encode_flow(out, header.unix_seconds, flow);
         }
@@ -98,6 +77,7 @@ fn encode_flow(out: &mut Vec<u8>, unix_seconds: u32, flow: &Flow) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::MESSAGE_SIZE_MAX;
     use crate::traffic;
 
     #[test]

@@ -3,6 +3,7 @@
 
 pub mod alloc;
 pub mod ipfix;
+pub mod layout;
 pub mod message;
 pub mod number;
 pub mod random;

@@ -1,8 +1,8 @@
 //! Export messages of every protocol, octet by octet and by rules of their own, so that each can
 //! be bent: the parts of a message are octets, and nobody checks that they fit together.
 
+use crate::layout::Header;
 use crate::traffic::Flow;
-use crate::v9::Header;
 
 /// The length of a field that says that each record tells it (RFC 7011 section 7).
 pub const VARIABLE: u16 = u16::MAX;

@@ -3,13 +3,14 @@
 //! An input is messages one after another, each behind an octet for its sender and two for its
 //! size, as `flowd/fuzz/src/input.rs` reads them.
 
+use crate::layout::Header;
 use crate::message::{
     IPFIX_OPTIONS, IPFIX_TEMPLATES, V9_OPTIONS, V9_TEMPLATES, VARIABLE, counter_sample,
     enterprise_field, field, fixed, flow_sample, frame, ipfix, ipfix_options_template, set, sflow,
     template, v9, v9_options_template, variable, words,
 };
 use crate::traffic::{Flow, flow};
-use crate::v9::{self as v9_encoder, Header};
+use crate::v9 as v9_encoder;
 
 /// The bit of a sender that says that it has a connection.
 const CONNECTION: u8 = 0x80;

@@ -1,7 +1,8 @@
 //! Sends datagrams at a rate, many a system call.
 
+use crate::layout::Header;
 use crate::traffic::{self, Flow};
-use crate::v9::{self, Header, RECORDS_MAX};
+use crate::v9::{self, RECORDS_MAX};
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use std::net::{SocketAddr, UdpSocket};

@@ -1,9 +1,9 @@
 //! What an exporter of each protocol sends in a busy second: messages of seeded flows, the
 //! template in the first one.
 
+use crate::layout::Header;
 use crate::message::{self, IPFIX_TEMPLATES, VARIABLE, field, set, template};
 use crate::traffic::{self, Flow};
-use crate::v9::Header;
 use crate::{ipfix, v9};
 
 /// Messages of one exporter.

@@ -1,9 +1,8 @@
 //! NetFlow v9 datagrams of the 18 fields that routers commonly send (RFC 3954).
 
+use crate::layout::{Header, push_set_header, push_template, record_size, records_max};
 use crate::traffic::Flow;
 
-/// The template's id.
-const TEMPLATE_ID: u16 = 256;
 /// Field types and lengths, in the order that [`encode_flow`] writes them.
 const FIELDS: [(u16, u16); 18] = [
     (8, 4),
@@ -25,38 +24,9 @@ const FIELDS: [(u16, u16); 18] = [
     (9, 1),
     (13, 1),
 ];
-const RECORD_SIZE: usize = record_size();
 const HEADER_SIZE: usize = 20;
-const SET_HEADER_SIZE: usize = 4;
-const TEMPLATE_SET_SIZE: usize = SET_HEADER_SIZE + 4 + 4 * FIELDS.len();
-/// Payload that fits an Ethernet frame beside IPv4 and IPv6 headers and some encapsulation.
-const DATAGRAM_SIZE_MAX: usize = 1_432;
 /// Records that fit a datagram beside the template.
-pub const RECORDS_MAX: usize =
-    (DATAGRAM_SIZE_MAX - HEADER_SIZE - TEMPLATE_SET_SIZE - SET_HEADER_SIZE) / RECORD_SIZE;
-
-const fn record_size() -> usize {
-    let mut size = 0;
-    let mut field = 0;
-    while field < FIELDS.len() {
-        size += FIELDS[field].1 as usize;
-        field += 1;
-    }
-    size
-}
-
-/// Where a datagram stands in its exporter's stream.
-#[derive(Clone, Copy, Debug)]
-pub struct Header {
-    /// Seconds since 1970.
-    pub unix_seconds: u32,
-    /// Milliseconds since the exporter's boot, at that second.
-    pub uptime_millis: u32,
-    /// Datagrams sent before this one.
-    pub sequence: u32,
-    /// Source ID.
-    pub domain: u32,
-}
+pub const RECORDS_MAX: usize = records_max(HEADER_SIZE, &FIELDS);
 
 /// Writes one datagram. Flows end when the message says it was made.
 pub fn encode(out: &mut Vec<u8>, header: Header, with_template: bool, flows: &[Flow]) {
@@ -69,26 +39,18 @@ pub fn encode(out: &mut Vec<u8>, header: Header, with_template: bool, flows: &[F
         out.extend_from_slice(&word.to_be_bytes());
     }
     if with_template {
-        encode_template(out);
+        push_template(out, 0, &FIELDS);
     }
     if flows.is_empty() {
         return;
     }
-    let body = flows.len() * RECORD_SIZE;
+    let body = flows.len() * record_size(&FIELDS);
     let padding = body.next_multiple_of(4) - body;
-    out.extend_from_slice(&TEMPLATE_ID.to_be_bytes());
-    out.extend_from_slice(&((SET_HEADER_SIZE + body + padding) as u16).to_be_bytes());
+    push_set_header(out, body + padding);
     for flow in flows {
         encode_flow(out, header.uptime_millis, flow);
     }
     out.extend_from_slice(&[0; 3][..padding]);
-}
-
-fn encode_template(out: &mut Vec<u8>) {
-    let words = [0, TEMPLATE_SET_SIZE as u16, TEMPLATE_ID, FIELDS.len() as u16];
-    for word in words.into_iter().chain(FIELDS.into_iter().flat_map(|(id, size)| [id, size])) {
-        out.extend_from_slice(&word.to_be_bytes());
-    }
 }
 
 fn encode_flow(out: &mut Vec<u8>, uptime_millis: u32, flow: &Flow) {
@@ -117,6 +79,7 @@ fn encode_flow(out: &mut Vec<u8>, uptime_millis: u32, flow: &Flow) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::{MESSAGE_SIZE_MAX, TEMPLATE_ID};
     use crate::traffic;
 
     #[test]
@@ -125,7 +88,7 @@ mod tests {
         let header = Header { unix_seconds: 1, uptime_millis: 2, sequence: 3, domain: 4 };
         let mut out = Vec::new();
         encode(&mut out, header, true, &flows);
-        assert!(out.len() <= DATAGRAM_SIZE_MAX);
+        assert!(out.len() <= MESSAGE_SIZE_MAX);
         let mut at = HEADER_SIZE;
         let mut sets = Vec::new();
         while at < out.len() {

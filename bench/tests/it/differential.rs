@@ -4,13 +4,14 @@
 //! Their values are compared as the octets that they write back; ours are a column's number or
 //! address, or the octets kept with the record.
 
+use bench::layout::Header;
 use bench::message::{
     IPFIX_OPTIONS, IPFIX_TEMPLATES, V9_OPTIONS, V9_TEMPLATES, VARIABLE, enterprise_field, field,
     fixed, ipfix, ipfix_options_template, set, template, v9, v9_options_template, variable,
 };
 use bench::random::Draws;
 use bench::traffic::flow;
-use bench::v9::{self as v9_encoder, Header};
+use bench::v9 as v9_encoder;
 use flowd::collect::{Books, Decoder, DecoderConfig, TemplateStore};
 use flowd::model::ie;
 use flowd::model::time::UnixMillis;

@@ -4,6 +4,7 @@
 
 use crate::reading::{HEADER, OCTETS_MAX, Reading};
 use bench::alloc::measure;
+use bench::layout::Header;
 use bench::message::{
     Field, IPFIX_OPTIONS, IPFIX_TEMPLATES, V9_OPTIONS, V9_TEMPLATES, VARIABLE, enterprise_field,
     field, fixed, ipfix, ipfix_options_template, set, template, v9, v9_options_template, variable,
@@ -11,7 +12,6 @@ use bench::message::{
 };
 use bench::random::Draws;
 use bench::seeds;
-use bench::v9::Header;
 
 /// The messages of all seeds, each apart.
 fn messages() -> Vec<(&'static str, Vec<u8>)> {

@@ -1,7 +1,7 @@
 //! A decoder whose work is counted: what it allocates, what comes out, and what its books say.
 
 use bench::alloc::{Counts, measure};
-use bench::v9::Header;
+use bench::layout::Header;
 use flowd::collect::{Books, Decoder, DecoderConfig, Peer, Statistics, TemplateStore};
 use flowd::model::FlowBatch;
 use flowd::model::time::UnixMillis;

@@ -61,15 +61,11 @@ impl Core {
         let mut find = |held: &Held| domain.find(held.source, key.template_id, held.received);
         for (held, template) in self.pending.take(key, &mut find) {
             let exporter = held.exporter.unwrap_or_else(|| self.books.exporter(&key.origin));
+            let number = held.sequence_number;
             let mut context = RecordContext {
-                origin: &key.origin,
-                clocks: held.clocks,
-                sequence_number: held.sequence_number,
-                received: held.received,
                 record_index: held.record_index,
-                sampling_interval: 0,
                 templates: Some(ListTemplates { domain: &domain, source: held.source }),
-                lists_over_limit: 0,
+                ..RecordContext::new(&key.origin, held.clocks, number, held.received)
             };
             self.books.sets_late.add(1);
             exporter.sets_late.add(1);

@@ -267,16 +267,9 @@ impl Decoder {
         let books = &self.core.books;
         let session = session(&mut self.sessions, books, key, received);
         session.observe(datagram.sequence_number, Some(1), Some(datagram.uptime));
-        let mut context = RecordContext {
-            origin: &session.origin,
-            clocks: Clocks { export_time: received, sys_uptime: Some(datagram.uptime) },
-            sequence_number: datagram.sequence_number,
-            received,
-            record_index: 0,
-            sampling_interval: 0,
-            templates: None,
-            lists_over_limit: 0,
-        };
+        let clocks = Clocks { export_time: received, sys_uptime: Some(datagram.uptime) };
+        let number = datagram.sequence_number;
+        let mut context = RecordContext::new(&session.origin, clocks, number, received);
         let streams_before = session.samples.len();
         let counts = self.sflow.decode(&datagram, &mut session.samples, &mut context, output);
         self.stream_count =

@@ -67,15 +67,11 @@ pub(super) fn decode_fixed_message(
     if interval > 0 {
         session.note_sampling(Sampling { sampler: 0, interval: interval.into() }, received);
     }
+    let clocks = Clocks { export_time: header.export_time(), sys_uptime: Some(header.sys_uptime) };
+    let number = header.sequence_number.unwrap_or(0);
     let mut context = RecordContext {
-        origin: &session.origin,
-        clocks: Clocks { export_time: header.export_time(), sys_uptime: Some(header.sys_uptime) },
-        sequence_number: header.sequence_number.unwrap_or(0),
-        received,
-        record_index: 0,
         sampling_interval: interval,
-        templates: None,
-        lists_over_limit: 0,
+        ..RecordContext::new(&session.origin, clocks, number, received)
     };
     core.books.sets.add(1);
     let plan = decoder.plan(header.version, interval > 0);

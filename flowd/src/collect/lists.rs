@@ -3,7 +3,7 @@
 
 use super::plan::Plan;
 use super::template_cache::{DomainTemplates, Source};
-use crate::model::{ElementType, FlowBatch, List, VARIABLE_LENGTH};
+use crate::model::{ElementType, FlowBatch, List, VARIABLE_LENGTH, split_variable};
 use crate::wire::FieldSpecifier;
 use crate::wire::ipfix::list_templates::SubTemplateFinder;
 
@@ -95,10 +95,7 @@ impl<'a, 't> ListReader<'a, 't> {
 /// The value of a field of variable length.
 fn value<'a>(record: &'a [u8], offsets: &[usize], field: usize) -> Option<&'a [u8]> {
     let octets = record.get(*offsets.get(field)?..*offsets.get(field.saturating_add(1))?)?;
-    match octets {
-        [255, _, _, value @ ..] | [_, value @ ..] => Some(value),
-        [] => None,
-    }
+    split_variable(octets).map(|(value, _)| value)
 }
 
 impl ListField {

@@ -206,18 +206,13 @@ impl MessageWork<'_> {
             self.hold(template_id, body, output);
             return;
         };
+        let MessageContext { sequence_number, received, .. } = self.message;
+        let (clocks, source) = (self.clocks(), self.source());
         let mut context = RecordContext {
-            origin: &self.session.origin,
-            clocks: self.clocks(),
-            sequence_number: self.message.sequence_number,
-            received: self.message.received,
             record_index: self.record_index,
-            sampling_interval: 0,
-            templates: self.session.templates.as_deref().map(|domain| ListTemplates {
-                domain,
-                source: Source { port: self.session.port, transport: self.message.transport },
-            }),
-            lists_over_limit: 0,
+            templates: (self.session.templates.as_deref())
+                .map(|domain| ListTemplates { domain, source }),
+            ..RecordContext::new(&self.session.origin, clocks, sequence_number, received)
         };
         let is_whole =
             self.core.decode_set(&template.plan, body, &mut context, &self.session.books, output);

@@ -17,7 +17,7 @@ use super::learn::DescriptionFields;
 use super::lists::ListField;
 use crate::model::{
     BATCH_ROWS_MAX, Column, ColumnKind, ColumnSet, ExtraSpec, Protocol, RecordType, Shape,
-    VARIABLE_LENGTH, ie,
+    VARIABLE_LENGTH, ie, split_variable,
 };
 use crate::wire::FieldSpecifier;
 use std::num::NonZeroUsize;
@@ -426,15 +426,9 @@ fn list_field((index, field): (usize, &Field)) -> Option<ListField> {
     list.filter(|_| field.target == Target::Extra)
 }
 
-/// Octets of a variable-length value, its length prefix included (RFC 7011 section 7).
-fn variable_size(bytes: &[u8]) -> Option<usize> {
-    match bytes {
-        [255, high, low, ..] => {
-            Some(usize::from(u16::from_be_bytes([*high, *low])).saturating_add(3))
-        }
-        [255, ..] | [] => None,
-        [size, ..] => Some(usize::from(*size).saturating_add(1)),
-    }
+/// Octets of a variable-length value, its length prefix included.
+fn variable_size(octets: &[u8]) -> Option<usize> {
+    split_variable(octets).map(|(_, after)| octets.len().saturating_sub(after.len()))
 }
 
 /// Octets that a number has more than its column.

@@ -43,6 +43,27 @@ pub(super) struct RecordContext<'a> {
     pub(super) lists_over_limit: u64,
 }
 
+impl<'a> RecordContext<'a> {
+    /// That of the first records of a message that brings no templates and no interval.
+    pub(super) const fn new(
+        origin: &'a Arc<Origin>,
+        clocks: Clocks,
+        sequence_number: u32,
+        received: UnixMillis,
+    ) -> Self {
+        Self {
+            origin,
+            clocks,
+            sequence_number,
+            received,
+            record_index: 0,
+            sampling_interval: 0,
+            templates: None,
+            lists_over_limit: 0,
+        }
+    }
+}
+
 /// Appends the records of a set. `offsets` is memory that is used again.
 pub(super) fn decode_records(
     plan: &Plan,

@@ -8,7 +8,7 @@ use super::standing::Standing;
 use crate::model::time::{SysUptime, UnixMillis};
 
 /// A jump ahead by more than this is no loss but a sequence that began anew.
-const GAP_MAX: i32 = 1 << 20;
+pub(super) const GAP_MAX: i32 = 1 << 20;
 /// Nor is one by more than this after any absence: a sequence that begins anew at 0 seems to be
 /// ahead of one that has passed the middle.
 const ABSENT_GAP_MAX: i32 = 1 << 30;
@@ -18,6 +18,12 @@ const UPTIME_BACK_MILLIS_MAX: i32 = 10_000;
 const LATE_MESSAGES_MAX: u32 = 64;
 /// Gaps that are remembered; what comes late for an older one counts as a repeat.
 const GAP_COUNT_MAX: usize = 16;
+
+/// Was the exporter booted between these two uptimes?
+pub(super) const fn is_restart(before: SysUptime, now: SysUptime) -> bool {
+    let ahead = now.0.wrapping_sub(before.0).cast_signed();
+    ahead < UPTIME_BACK_MILLIS_MAX.wrapping_neg()
+}
 
 /// What a sequence number tells of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,11 +126,7 @@ impl Sequence {
     }
 
     fn booted_anew(&self, sys_uptime: Option<SysUptime>) -> bool {
-        let (Some(before), Some(now)) = (self.sys_uptime, sys_uptime) else {
-            return false;
-        };
-        let ahead = now.0.wrapping_sub(before.0).cast_signed();
-        ahead < UPTIME_BACK_MILLIS_MAX.wrapping_neg()
+        self.sys_uptime.zip(sys_uptime).is_some_and(|(before, now)| is_restart(before, now))
     }
 
     fn begin(&mut self, number: u32, units: Option<u32>, sys_uptime: Option<SysUptime>) {

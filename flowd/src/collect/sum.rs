@@ -182,6 +182,15 @@ fn add_by_name(sums: &mut BTreeMap<String, u64>, later: &BTreeMap<String, u64>) 
 }
 
 #[cfg(test)]
+impl Statistics {
+    /// Sets received = decoded + held + dropped by reason.
+    pub(super) fn sets_add_up(&self) -> bool {
+        let dropped: u64 = self.set_drops.values().sum();
+        self.sets == self.sets_decoded + self.sets_held + dropped
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -212,10 +221,6 @@ mod tests {
 
     #[test]
     fn what_waited_is_in_the_books_over_a_restart() {
-        let law = |sum: &Statistics| {
-            let dropped: u64 = sum.set_drops.values().sum();
-            sum.sets == sum.sets_decoded + sum.sets_held + dropped
-        };
         // A clean end, and kills after which the later run took over fewer and more.
         for (sets_restored, not_kept) in [(5, 0), (3, 2), (9, 0)] {
             let mut sum =
@@ -228,7 +233,7 @@ mod tests {
                 ..Statistics::default()
             };
             sum.add(&later);
-            assert!(law(&sum), "{sum:?}");
+            assert!(sum.sets_add_up(), "{sum:?}");
             assert_eq!(sum.set_drops.get(NOT_KEPT).copied().unwrap_or(0), not_kept);
         }
     }

@@ -70,9 +70,7 @@ impl<D: Dialect> MessageEncoder<D> {
 
     /// Adds a template; false if there is no room for it.
     pub fn template(&mut self, record: &TemplateRecord) -> bool {
-        self.record(D::TEMPLATE_SET_ID, record.size_in::<D>(), |writer| {
-            D::encode_template(record, writer)
-        })
+        self.record(D::TEMPLATE_SET_ID, record.size_in::<D>(), |writer| record.encode::<D>(writer))
     }
 
     /// Adds an options template; false if there is no room for it. Each has a set of its own:
@@ -80,7 +78,7 @@ impl<D: Dialect> MessageEncoder<D> {
     pub fn options_template(&mut self, record: &OptionsTemplateRecord) -> bool {
         self.close_set();
         self.record(D::OPTIONS_TEMPLATE_SET_ID, record.size_in::<D>(), |writer| {
-            D::encode_options_template(record, writer);
+            record.encode::<D>(writer);
         })
     }
 

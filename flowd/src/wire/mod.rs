@@ -27,6 +27,8 @@ mod reader;
 mod set;
 pub mod sflow;
 mod template;
+#[cfg(test)]
+mod testing;
 pub mod v9;
 mod writer;
 

@@ -3,7 +3,7 @@
 
 use super::template::ends_the_set;
 use super::{Reader, TemplateChange, TemplateId, WireError, Writer};
-use crate::wire::{FieldSpecifier, OptionsTemplateRecord, TemplateRecord};
+use crate::wire::{FieldSpecifier, OptionsTemplateRecord};
 use std::fmt::Debug;
 use std::marker::PhantomData;
 
@@ -41,11 +41,11 @@ pub trait Dialect: Debug + Clone + Copy {
     /// Octets of a field specifier.
     fn specifier_size(field: FieldSpecifier) -> usize;
 
-    /// Appends a template.
-    fn encode_template(record: &TemplateRecord, writer: &mut Writer);
+    /// Appends a field specifier.
+    fn encode_specifier(field: FieldSpecifier, writer: &mut Writer);
 
-    /// Appends an options template.
-    fn encode_options_template(record: &OptionsTemplateRecord, writer: &mut Writer);
+    /// Appends the two numbers by which an options template tells its scopes from its options.
+    fn encode_option_counts(record: &OptionsTemplateRecord, writer: &mut Writer);
 
     /// Puts the header before the sets: `size` octets in all, with `count` records.
     fn encode_header(header: Self::Header, count: u16, size: usize, writer: &mut Writer);

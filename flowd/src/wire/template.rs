@@ -1,6 +1,6 @@
 //! Templates, whichever protocol carries them, and what their records may be.
 
-use super::{Dialect, FieldSpecifier, TemplateId, WireError};
+use super::{Dialect, FieldSpecifier, TemplateId, WireError, Writer};
 use crate::model::ie;
 
 /// Fields that a template may have here. The formats allow 16,000 in a full datagram; the
@@ -21,6 +21,14 @@ impl TemplateRecord {
     #[must_use]
     pub fn size_in<D: Dialect>(&self) -> usize {
         fields_size::<D>(&self.fields).saturating_add(4)
+    }
+
+    pub(super) fn encode<D: Dialect>(&self, writer: &mut Writer) {
+        writer.u16(self.id.get());
+        writer.u16(number(self.fields.len()));
+        for field in &self.fields {
+            D::encode_specifier(*field, writer);
+        }
     }
 }
 
@@ -43,6 +51,14 @@ impl OptionsTemplateRecord {
         fields_size::<D>(&self.scopes)
             .saturating_add(fields_size::<D>(&self.options))
             .saturating_add(6)
+    }
+
+    pub(super) fn encode<D: Dialect>(&self, writer: &mut Writer) {
+        writer.u16(self.id.get());
+        D::encode_option_counts(self, writer);
+        for field in self.fields() {
+            D::encode_specifier(field, writer);
+        }
     }
 
     /// Scopes, then options, as they stand in a record.
@@ -75,6 +91,11 @@ pub enum Withdrawal {
 
 fn fields_size<D: Dialect>(fields: &[FieldSpecifier]) -> usize {
     fields.iter().fold(0, |size: usize, field| size.saturating_add(D::specifier_size(*field)))
+}
+
+/// A count of fields, or of the octets of their specifiers, as it is sent.
+pub(super) fn number(count: usize) -> u16 {
+    u16::try_from(count).expect("limited by FIELD_COUNT_MAX")
 }
 
 /// Does the specifier bear an enterprise number on the wire?

@@ -5,10 +5,10 @@ use super::entry::{Entry, read_entry, write_gone, write_held};
 use super::lock;
 use super::queue::{Queue, Waiting};
 use crate::collect::peer::Transport;
-use crate::collect::saved::{self, Mark, beside};
+use crate::collect::saved::{self, Mark, replace_file};
 use crate::wire::{Reader, Writer};
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -149,9 +149,7 @@ fn write_whole(path: &Path, queue: &Mutex<Queue>) -> io::Result<(File, u64)> {
         let mut queue = lock(queue);
         (queue.saved_until, std::mem::take(&mut queue.given_up))
     };
-    let write = || {
-        let new = beside(path, "new");
-        let mut file = File::create(&new)?;
+    let written = replace_file(path, |file| {
         file.write_all(&MARK)?;
         let mut size = MARK_SIZE;
         let mut writer = Writer::with_capacity(PART_SIZE);
@@ -171,10 +169,9 @@ fn write_whole(path: &Path, queue: &Mutex<Queue>) -> io::Result<(File, u64)> {
             file.write_all(writer.as_bytes())?;
             size = size.saturating_add(u64::try_from(writer.len()).unwrap_or(0));
         }
-        fs::rename(&new, path)?;
-        Ok((file, size))
-    };
-    write().inspect_err(|_| lock(queue).undo((until, given_up)))
+        Ok((file.try_clone()?, size))
+    });
+    written.inspect_err(|_| lock(queue).undo((until, given_up)))
 }
 
 /// Puts the sets that a file holds into the queue. Those before any damage are held.

@@ -85,16 +85,8 @@ fn a_full_batch_is_handed_on() {
     let mut handed_on = 0;
     let mut full = |batch: &FlowBatch| handed_on += batch.len();
     for _ in 0..20 {
-        let mut context = RecordContext {
-            origin: &origin,
-            clocks: Clocks { export_time: RECEIVED, sys_uptime: Some(SysUptime(0)) },
-            sequence_number: 1,
-            received: RECEIVED,
-            record_index: 0,
-            sampling_interval: 0,
-            templates: None,
-            lists_over_limit: 0,
-        };
+        let clocks = Clocks { export_time: RECEIVED, sys_uptime: Some(SysUptime(0)) };
+        let mut context = RecordContext::new(&origin, clocks, 1, RECEIVED);
         let mut output = Output { batch: &mut bench.batch, full: &mut full };
         bench.decoder.decode(&datagram, &mut bench.sequences, &mut context, &mut output);
     }

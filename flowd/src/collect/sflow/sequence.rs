@@ -2,6 +2,7 @@
 //! discarded packets.
 
 use super::SampleCounts;
+use crate::collect::sequence::{GAP_MAX, is_restart};
 use crate::model::time::SysUptime;
 use crate::wire::sflow::SourceId;
 use std::collections::HashMap;
@@ -9,10 +10,6 @@ use std::collections::HashMap;
 /// Streams that are followed, for one sub-agent: a chassis has some hundred interfaces, each of
 /// which may send two.
 const STREAM_COUNT_MAX: usize = 1_024;
-/// A jump ahead by more than this is no loss but a sequence that began anew.
-const GAP_MAX: i32 = 1 << 20;
-/// How far back the agent's uptime may lie without a restart: datagrams overtake one another.
-const UPTIME_BACK_MILLIS_MAX: i32 = 10_000;
 
 /// What is counted by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,10 +53,10 @@ impl SampleSequences {
     /// A datagram came: what an agent that restarted counts has nothing to do with what it
     /// counted before.
     pub(super) fn begin(&mut self, uptime: SysUptime) {
-        let ahead = self.uptime.map_or(0, |last| uptime.0.wrapping_sub(last.0).cast_signed());
-        if ahead < UPTIME_BACK_MILLIS_MAX.wrapping_neg() {
+        if self.uptime.is_some_and(|last| is_restart(last, uptime)) {
             self.streams.clear();
         }
+        let ahead = self.uptime.map_or(0, |last| uptime.0.wrapping_sub(last.0).cast_signed());
         if ahead >= 0 || self.streams.is_empty() {
             self.uptime = Some(uptime);
         }

@@ -39,16 +39,8 @@ impl Bench {
             domain: ObservationDomainId(datagram.sub_agent),
             protocol: Protocol::Sflow,
         });
-        let mut context = RecordContext {
-            origin: &origin,
-            clocks: Clocks { export_time: RECEIVED, sys_uptime: Some(SysUptime(0)) },
-            sequence_number: datagram.sequence_number,
-            received: RECEIVED,
-            record_index: 0,
-            sampling_interval: 0,
-            templates: None,
-            lists_over_limit: 0,
-        };
+        let clocks = Clocks { export_time: RECEIVED, sys_uptime: Some(SysUptime(0)) };
+        let mut context = RecordContext::new(&origin, clocks, datagram.sequence_number, RECEIVED);
         let Self { decoder, sequences, batch, records } = self;
         let mut take = |batch: &FlowBatch| {
             records.extend((0..batch.len()).map(|row| batch.record(row).unwrap()));

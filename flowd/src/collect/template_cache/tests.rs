@@ -261,7 +261,7 @@ fn an_exporter_with_forged_domains_fills_its_share_and_no_more() {
 #[test]
 fn a_flood_of_forged_exporters_displaces_itself_and_stays_cheap() {
     let store = store(TemplateLimits { domain_count_max: 4_096, ..TemplateLimits::default() });
-    for now in [1, 2, 3, 4] {
+    for now in 1..=4 {
         learn(&store, 7, 1, announcement(256, 4), now);
     }
     let kept = store.domain(&origin(7)).unwrap();

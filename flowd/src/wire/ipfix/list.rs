@@ -10,7 +10,7 @@
 //! shows it shows its octets. So it is with a list in a list, and with one that lies too deep.
 
 use super::super::{FieldSpecifier, Reader};
-use crate::model::{ElementType, List, VARIABLE_LENGTH, ie};
+use crate::model::{ElementType, List, VARIABLE_LENGTH, ie, split_variable};
 use std::fmt;
 
 /// Lists within lists, the outermost included.
@@ -213,16 +213,14 @@ pub(super) fn next_block<'a>(reader: &mut Reader<'a>) -> Option<Block<'a>> {
     Some(Block { template_id, records })
 }
 
-/// Takes a field's value, after its length where that varies (RFC 7011 section 7).
+/// Takes a field's value, after its length where that varies.
 pub(super) fn next_value<'a>(reader: &mut Reader<'a>, length: u16) -> Option<&'a [u8]> {
-    let size = match length {
-        VARIABLE_LENGTH => match reader.u8().ok()? {
-            u8::MAX => usize::from(reader.u16().ok()?),
-            size => usize::from(size),
-        },
-        length => usize::from(length),
-    };
-    reader.take(size).ok()
+    if length != VARIABLE_LENGTH {
+        return reader.take(usize::from(length)).ok();
+    }
+    let (value, after) = split_variable(reader.rest())?;
+    *reader = Reader::new(after);
+    Some(value)
 }
 
 /// May values or records of that size at least be counted by their octets?

@@ -16,8 +16,7 @@ pub use header::Header;
 
 use super::template::has_enterprise;
 use super::{
-    Dialect, FieldSpecifier, OptionsTemplateRecord, Reader, TemplateChange, TemplateRecord,
-    WireError, Writer,
+    Dialect, FieldSpecifier, OptionsTemplateRecord, Reader, TemplateChange, WireError, Writer,
 };
 
 /// The version word.
@@ -85,12 +84,12 @@ impl Dialect for Ipfix {
         if has_enterprise(field) { 8 } else { 4 }
     }
 
-    fn encode_template(record: &TemplateRecord, writer: &mut Writer) {
-        template::encode_template(record, writer);
+    fn encode_specifier(field: FieldSpecifier, writer: &mut Writer) {
+        template::encode_specifier(field, writer);
     }
 
-    fn encode_options_template(record: &OptionsTemplateRecord, writer: &mut Writer) {
-        template::encode_options_template(record, writer);
+    fn encode_option_counts(record: &OptionsTemplateRecord, writer: &mut Writer) {
+        template::encode_option_counts(record, writer);
     }
 
     fn encode_header(header: Header, _count: u16, size: usize, writer: &mut Writer) {

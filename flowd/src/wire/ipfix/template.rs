@@ -3,7 +3,7 @@
 
 use super::Ipfix;
 use crate::model::ie;
-use crate::wire::template::{check_count, check_record_size, has_enterprise};
+use crate::wire::template::{check_count, check_record_size, has_enterprise, number};
 use crate::wire::{
     Dialect, FieldSpecifier, OptionsTemplateRecord, Reader, TemplateChange, TemplateId,
     TemplateRecord, WireError, Withdrawal, Writer,
@@ -31,13 +31,6 @@ pub(super) fn decode_template(
     Ok(TemplateChange::Data(TemplateRecord { id, fields }))
 }
 
-pub(super) fn encode_template(record: &TemplateRecord, writer: &mut Writer) {
-    let TemplateRecord { id, fields } = record;
-    writer.u16(id.get());
-    writer.u16(u16::try_from(fields.len()).expect("limited by FIELD_COUNT_MAX"));
-    encode_fields(fields, writer);
-}
-
 pub(super) fn decode_options_template(
     raw_id: u16,
     reader: &mut Reader<'_>,
@@ -62,14 +55,10 @@ pub(super) fn decode_options_template(
     Ok(TemplateChange::Options(OptionsTemplateRecord { id, scopes, options }))
 }
 
-pub(super) fn encode_options_template(record: &OptionsTemplateRecord, writer: &mut Writer) {
-    let OptionsTemplateRecord { id, scopes, options } = record;
-    let count = |fields: usize| u16::try_from(fields).expect("limited by FIELD_COUNT_MAX");
-    writer.u16(id.get());
-    writer.u16(count(scopes.len().saturating_add(options.len())));
-    writer.u16(count(scopes.len()));
-    encode_fields(scopes, writer);
-    encode_fields(options, writer);
+pub(super) fn encode_option_counts(record: &OptionsTemplateRecord, writer: &mut Writer) {
+    let OptionsTemplateRecord { id: _, scopes, options } = record;
+    writer.u16(number(scopes.len().saturating_add(options.len())));
+    writer.u16(number(scopes.len()));
 }
 
 /// Reads `count` specifiers, all of them even where they are too many: the next record begins
@@ -85,15 +74,13 @@ fn decode_fields(count: usize, reader: &mut Reader<'_>) -> Result<Vec<FieldSpeci
     Ok(fields)
 }
 
-fn encode_fields(fields: &[FieldSpecifier], writer: &mut Writer) {
-    for field in fields {
-        if has_enterprise(*field) {
-            writer.u16(field.id | ENTERPRISE_BIT);
-            writer.u16(field.length);
-            writer.u32(field.enterprise);
-        } else {
-            writer.u16(field.id);
-            writer.u16(field.length);
-        }
+pub(super) fn encode_specifier(field: FieldSpecifier, writer: &mut Writer) {
+    if has_enterprise(field) {
+        writer.u16(field.id | ENTERPRISE_BIT);
+        writer.u16(field.length);
+        writer.u32(field.enterprise);
+    } else {
+        writer.u16(field.id);
+        writer.u16(field.length);
     }
 }

@@ -2,18 +2,12 @@
 
 use super::*;
 use crate::model::{ObservationDomainId, VARIABLE_LENGTH, ie};
+use crate::wire::testing::{self, Record};
 use crate::wire::{
-    DataSet, FIELD_COUNT_MAX, FieldSpecifier, MESSAGE_SIZE_MAX, TemplateId, Withdrawal,
+    FIELD_COUNT_MAX, FieldSpecifier, MESSAGE_SIZE_MAX, TemplateId, TemplateRecord, Withdrawal,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
-
-/// A record of any kind, owned, as the encoder takes it and the decoder gives it.
-#[derive(Clone, Debug, PartialEq)]
-enum Record {
-    Change(TemplateChange),
-    Data(TemplateId, Vec<u8>),
-}
 
 fn id(raw: u16) -> TemplateId {
     TemplateId::new(raw).unwrap()
@@ -38,27 +32,8 @@ fn message(body: &[u8]) -> Vec<u8> {
     [&Header { length, ..header() }.encode()[..], body].concat()
 }
 
-/// Everything in a Message: templates, data with its padding, errors.
 fn read(octets: &[u8]) -> (Vec<Record>, Vec<WireError>) {
-    let (mut records, mut errors) = (Vec::new(), Vec::new());
-    for set in Message::decode(octets).unwrap().sets {
-        match set {
-            Ok(Set::Templates(templates)) => {
-                for template in templates {
-                    match template {
-                        Ok(change) => records.push(Record::Change(change)),
-                        Err(error) => errors.push(error),
-                    }
-                }
-            }
-            Ok(Set::Data(DataSet { template_id, body })) => {
-                records.push(Record::Data(template_id, body.to_vec()));
-            }
-            Ok(Set::Unknown(_)) => {}
-            Err(error) => errors.push(error),
-        }
-    }
-    (records, errors)
+    testing::read(Message::decode(octets).unwrap().sets)
 }
 
 #[test]

@@ -16,8 +16,7 @@ mod tests;
 pub use header::Header;
 
 use super::{
-    Dialect, FieldSpecifier, OptionsTemplateRecord, Reader, TemplateChange, TemplateRecord,
-    WireError, Writer,
+    Dialect, FieldSpecifier, OptionsTemplateRecord, Reader, TemplateChange, WireError, Writer,
 };
 
 /// The version word.
@@ -76,12 +75,12 @@ impl Dialect for V9 {
         4
     }
 
-    fn encode_template(record: &TemplateRecord, writer: &mut Writer) {
-        template::encode_template(record, writer);
+    fn encode_specifier(field: FieldSpecifier, writer: &mut Writer) {
+        template::encode_specifier(field, writer);
     }
 
-    fn encode_options_template(record: &OptionsTemplateRecord, writer: &mut Writer) {
-        template::encode_options_template(record, writer);
+    fn encode_option_counts(record: &OptionsTemplateRecord, writer: &mut Writer) {
+        template::encode_option_counts(record, writer);
     }
 
     fn encode_header(header: Header, count: u16, _size: usize, writer: &mut Writer) {

@@ -1,7 +1,7 @@
 //! Template and Options Template FlowSets (RFC 3954 sections 5.2 and 6.1).
 
 use crate::model::ie::PEN_V9_SCOPE;
-use crate::wire::template::{check_count, check_record_size};
+use crate::wire::template::{check_count, check_record_size, number};
 use crate::wire::{
     FieldSpecifier, OptionsTemplateRecord, Reader, TemplateChange, TemplateId, TemplateRecord,
     WireError, Writer,
@@ -18,13 +18,6 @@ pub(super) fn decode_template(
     let fields = decode_fields(&mut specifiers, 0)?;
     check_record_size(id, &fields)?;
     Ok(TemplateChange::Data(TemplateRecord { id, fields }))
-}
-
-pub(super) fn encode_template(record: &TemplateRecord, writer: &mut Writer) {
-    let TemplateRecord { id, fields } = record;
-    writer.u16(id.get());
-    writer.u16(u16::try_from(fields.len()).expect("limited by FIELD_COUNT_MAX"));
-    encode_fields(fields, writer);
 }
 
 pub(super) fn decode_options_template(
@@ -45,15 +38,12 @@ pub(super) fn decode_options_template(
     Ok(TemplateChange::Options(OptionsTemplateRecord { id, scopes, options }))
 }
 
-pub(super) fn encode_options_template(record: &OptionsTemplateRecord, writer: &mut Writer) {
-    let OptionsTemplateRecord { id, scopes, options } = record;
-    writer.u16(id.get());
+/// In octets, not fields (RFC 3954 section 6.1).
+pub(super) fn encode_option_counts(record: &OptionsTemplateRecord, writer: &mut Writer) {
+    let OptionsTemplateRecord { id: _, scopes, options } = record;
     for fields in [scopes, options] {
-        let length = u16::try_from(fields.len().saturating_mul(4));
-        writer.u16(length.expect("limited by FIELD_COUNT_MAX"));
+        writer.u16(number(fields.len().saturating_mul(4)));
     }
-    encode_fields(scopes, writer);
-    encode_fields(options, writer);
 }
 
 fn decode_fields(
@@ -67,10 +57,8 @@ fn decode_fields(
     Ok(fields)
 }
 
-fn encode_fields(fields: &[FieldSpecifier], writer: &mut Writer) {
-    for field in fields {
-        // The number alone: NetFlow v9 has no place for an enterprise.
-        writer.u16(field.id);
-        writer.u16(field.length);
-    }
+/// The number alone: NetFlow v9 has no place for an enterprise.
+pub(super) fn encode_specifier(field: FieldSpecifier, writer: &mut Writer) {
+    writer.u16(field.id);
+    writer.u16(field.length);
 }

@@ -4,19 +4,12 @@ use super::*;
 use crate::model::ObservationDomainId;
 use crate::model::ie::PEN_V9_SCOPE;
 use crate::model::time::SysUptime;
+use crate::wire::testing::{self, Record};
 use crate::wire::{
-    DataSet, FIELD_COUNT_MAX, FieldSpecifier, MESSAGE_SIZE_MAX, TemplateId, WireErrorKind,
+    FIELD_COUNT_MAX, FieldSpecifier, MESSAGE_SIZE_MAX, TemplateId, TemplateRecord, WireErrorKind,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
-
-/// A record of any kind, owned, as the encoder takes it and the decoder gives it.
-#[derive(Clone, Debug, PartialEq)]
-enum Record {
-    Template(TemplateRecord),
-    Options(OptionsTemplateRecord),
-    Data(TemplateId, Vec<u8>),
-}
 
 fn id(raw: u16) -> TemplateId {
     TemplateId::new(raw).unwrap()
@@ -28,6 +21,14 @@ fn field(id: u16, length: u16) -> FieldSpecifier {
 
 fn scope(id: u16, length: u16) -> FieldSpecifier {
     FieldSpecifier { enterprise: PEN_V9_SCOPE, id, length }
+}
+
+fn template(record: TemplateRecord) -> Record {
+    Record::Change(TemplateChange::Data(record))
+}
+
+fn options_template(record: OptionsTemplateRecord) -> Record {
+    Record::Change(TemplateChange::Options(record))
 }
 
 fn header() -> Header {
@@ -45,33 +46,8 @@ fn packet(body: &[u8]) -> Vec<u8> {
     [&header().encode()[..], body].concat()
 }
 
-/// Everything in a packet: its templates, its data (padding and all), its errors.
 fn read(datagram: &[u8]) -> (Vec<Record>, Vec<WireError>) {
-    let (mut records, mut errors) = (Vec::new(), Vec::new());
-    for set in Message::decode(datagram).unwrap().sets {
-        match set {
-            Ok(Set::Templates(templates)) => {
-                for template in templates {
-                    match template {
-                        Ok(TemplateChange::Data(template)) => {
-                            records.push(Record::Template(template));
-                        }
-                        Ok(TemplateChange::Options(template)) => {
-                            records.push(Record::Options(template));
-                        }
-                        Ok(other) => panic!("NetFlow v9 has no {other:?}"),
-                        Err(error) => errors.push(error),
-                    }
-                }
-            }
-            Ok(Set::Data(DataSet { template_id, body })) => {
-                records.push(Record::Data(template_id, body.to_vec()));
-            }
-            Ok(Set::Unknown(_)) => {}
-            Err(error) => errors.push(error),
-        }
-    }
-    (records, errors)
+    testing::read(Message::decode(datagram).unwrap().sets)
 }
 
 #[test]
@@ -83,8 +59,8 @@ fn reads_several_templates_of_a_set() {
         1, 0, 0, 8, 9, 9, 9, 9, // data
     ];
     let expected = vec![
-        Record::Template(TemplateRecord { id: id(256), fields: vec![field(8, 4), field(1, 8)] }),
-        Record::Template(TemplateRecord { id: id(257), fields: vec![field(2, 4)] }),
+        template(TemplateRecord { id: id(256), fields: vec![field(8, 4), field(1, 8)] }),
+        template(TemplateRecord { id: id(257), fields: vec![field(2, 4)] }),
         Record::Data(id(256), vec![9; 4]),
     ];
     assert_eq!(read(&packet(&body)), (expected, vec![]));
@@ -99,12 +75,12 @@ fn reads_an_options_template_with_and_without_scope() {
         0, 0,
     ];
     let expected = vec![
-        Record::Options(OptionsTemplateRecord {
+        options_template(OptionsTemplateRecord {
             id: id(258),
             scopes: vec![scope(2, 4)],
             options: vec![field(34, 4)],
         }),
-        Record::Options(OptionsTemplateRecord {
+        options_template(OptionsTemplateRecord {
             id: id(259),
             scopes: vec![],
             options: vec![field(36, 2)],
@@ -142,8 +118,7 @@ fn passes_over_a_template_that_cannot_be_used() {
         1, 2, 0, 1, 0, 2, 0, 4, // 258
         0, 5, 0, 0, // a reserved number
     ];
-    let expected =
-        vec![Record::Template(TemplateRecord { id: id(258), fields: vec![field(2, 4)] })];
+    let expected = vec![template(TemplateRecord { id: id(258), fields: vec![field(2, 4)] })];
     let errors = vec![
         WireError::EmptyRecord(id(256)),
         WireError::EmptyRecord(id(257)),
@@ -214,9 +189,9 @@ fn record() -> impl Strategy<Value = Record> {
     let ids = (256u16..).prop_map(id);
     prop_oneof![
         (ids.clone(), specifiers(0))
-            .prop_map(|(id, fields)| Record::Template(TemplateRecord { id, fields })),
+            .prop_map(|(id, fields)| template(TemplateRecord { id, fields })),
         (ids.clone(), specifiers(PEN_V9_SCOPE), specifiers(0)).prop_map(|(id, scopes, options)| {
-            Record::Options(OptionsTemplateRecord { id, scopes, options })
+            options_template(OptionsTemplateRecord { id, scopes, options })
         }),
         (ids, vec(any::<u8>(), 4..40)).prop_map(|(id, bytes)| Record::Data(id, bytes)),
     ]
@@ -229,11 +204,12 @@ proptest! {
         let mut written: Vec<Record> = Vec::new();
         for record in records {
             let added = match &record {
-                Record::Template(template) => encoder.template(template),
-                Record::Options(template) => encoder.options_template(template),
+                Record::Change(TemplateChange::Data(template)) => encoder.template(template),
+                Record::Change(TemplateChange::Options(template)) => encoder.options_template(template),
                 // Each in a set of its own, to be told apart without a template.
                 Record::Data(id, _) if matches!(written.last(), Some(Record::Data(last, _)) if last == id) => false,
                 Record::Data(id, bytes) => encoder.data(*id, bytes.len(), |w| w.bytes(bytes)),
+                Record::Change(other) => panic!("NetFlow v9 has no {other:?}"),
             };
             if added {
                 written.push(record);
