@@ -271,18 +271,20 @@ impl Plan {
     /// Of records of one size: the first one's variant, and how many from it on are of the same.
     pub(super) fn alike(&self, records: &[u8]) -> (usize, usize) {
         let size = self.record_size_min.get();
-        let mut records = records.chunks_exact(size).take(BATCH_ROWS_MAX);
         if let (Some(icmp), true) =
             (self.icmp, self.families.is_empty() && self.wide.is_empty() && self.boot.is_none())
         {
             // Nearly all records of nearly all templates: nothing but ICMP sets one apart.
             let protocol = self.offsets.get(icmp.protocol).copied().unwrap_or(usize::MAX);
-            let is_other = |record: &[u8]| !matches!(record.get(protocol), Some(&(ICMP | ICMPV6)));
-            let count = records.clone().take_while(|record| is_other(record)).count();
+            let protocols = records.get(protocol..).unwrap_or_default().iter().step_by(size);
+            let is_other = |&&protocol: &&u8| !matches!(protocol, ICMP | ICMPV6);
+            let count_max = (records.len() / self.record_size_min).min(BATCH_ROWS_MAX);
+            let count = protocols.take(count_max).take_while(is_other).count();
             if count > 0 {
                 return (0, count);
             }
         }
+        let mut records = records.chunks_exact(size).take(BATCH_ROWS_MAX);
         let offsets = &self.offsets;
         let first = records.next().map_or(0, |record| self.variant_index(record, offsets));
         let more = records.take_while(|record| self.variant_index(record, offsets) == first);

@@ -275,9 +275,24 @@ fn fill_own(
     if let ColumnMut::U16(values) = batch.column_mut(Column::ExportRecordIndex)
         && let Some(values) = values.get_mut(rows)
     {
-        for value in values {
-            *value = u16::try_from(context.record_index).unwrap_or(u16::MAX);
-            context.record_index = context.record_index.saturating_add(1);
+        number_from(context.record_index, values);
+        let count = u32::try_from(values.len()).unwrap_or(u32::MAX);
+        context.record_index = context.record_index.saturating_add(count);
+    }
+}
+
+/// Numbers values from `first` on; those that have no room for theirs get the greatest.
+fn number_from(first: u32, values: &mut [u16]) {
+    match u16::try_from(first) {
+        Ok(first) if usize::from(u16::MAX.saturating_sub(first)) >= values.len() => {
+            for (value, number) in values.iter_mut().zip(first..) {
+                *value = number;
+            }
+        }
+        _ => {
+            for (value, number) in values.iter_mut().zip(first..=u32::MAX) {
+                *value = u16::try_from(number).unwrap_or(u16::MAX);
+            }
         }
     }
 }

@@ -9,8 +9,8 @@ use super::standing::{Standing, Standings};
 use super::template_cache::DomainTemplates;
 use crate::model::time::{SysUptime, UnixMillis};
 use crate::model::{ObservationDomainId, Origin, Protocol};
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::Arc;
 
