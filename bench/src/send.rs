@@ -29,6 +29,9 @@ pub struct Load {
     pub exporters: u32,
     /// A template goes into every so many datagrams of an exporter.
     pub template_interval: u32,
+    /// So many flows are made and encoded beforehand, and sent again and again: for rates that
+    /// leave no time to make them. None means that each flow sent is another.
+    pub repeat: Option<u64>,
 }
 
 /// What was sent.
@@ -75,6 +78,7 @@ pub fn run(load: &Load) -> Result<Sent> {
         lateness: Histogram::new(3).context("a histogram")?,
     };
     let mut burst = Burst::new();
+    let mut prepared = load.repeat.map(|flows| Prepared::new(load, flows));
     let start = Instant::now();
     let mut turn = 0;
     while sent.flows < load.flows {
@@ -91,8 +95,12 @@ pub fn run(load: &Load) -> Result<Sent> {
         }
         let exporter = &mut exporters[turn];
         turn = (turn + 1) % load.exporters.max(1) as usize;
-        burst.fill(load, exporter, due - sent.flows, &mut sent);
-        sent.retries += burst.send(&exporter.socket, load.collector)?;
+        let due = due - sent.flows;
+        let datagrams = match &mut prepared {
+            Some(prepared) => prepared.next(exporter, due, &mut sent),
+            None => burst.fill(load, exporter, due, &mut sent),
+        };
+        sent.retries += send_all(&exporter.socket, load.collector, datagrams)?;
     }
     sent.time = start.elapsed();
     Ok(sent)
@@ -103,27 +111,33 @@ fn due_at(rate: u64, elapsed: Duration) -> u64 {
     u64::try_from(u128::from(rate) * elapsed.as_nanos() / 1_000_000_000).unwrap_or(u64::MAX)
 }
 
+fn unix_seconds() -> u32 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u32::try_from(now.as_secs()).unwrap_or(u32::MAX)
+}
+
+/// Datagrams that are made as they are sent.
 struct Burst {
     datagrams: Vec<Vec<u8>>,
-    filled: usize,
     flows: Vec<Flow>,
 }
 
 impl Burst {
     fn new() -> Self {
-        Self {
-            datagrams: vec![Vec::new(); BURST_MAX],
-            filled: 0,
-            flows: Vec::with_capacity(RECORDS_MAX),
-        }
+        Self { datagrams: vec![Vec::new(); BURST_MAX], flows: Vec::with_capacity(RECORDS_MAX) }
     }
 
     /// Encodes up to a burst of the flows that are due.
-    fn fill(&mut self, load: &Load, exporter: &mut Exporter, mut due: u64, sent: &mut Sent) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let unix_seconds = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
-        self.filled = 0;
-        while due > 0 && self.filled < BURST_MAX {
+    fn fill(
+        &mut self,
+        load: &Load,
+        exporter: &mut Exporter,
+        mut due: u64,
+        sent: &mut Sent,
+    ) -> &mut [Vec<u8>] {
+        let unix_seconds = unix_seconds();
+        let mut filled = 0;
+        while due > 0 && filled < BURST_MAX {
             let count = due.min(RECORDS_MAX as u64);
             self.flows.clear();
             for index in sent.flows..sent.flows + count {
@@ -140,49 +154,100 @@ impl Burst {
                 domain: exporter.domain,
             };
             let with_template = exporter.sequence.is_multiple_of(load.template_interval.max(1));
-            v9::encode(&mut self.datagrams[self.filled], header, with_template, &self.flows);
+            v9::encode(&mut self.datagrams[filled], header, with_template, &self.flows);
             exporter.sequence = exporter.sequence.wrapping_add(1);
-            self.filled += 1;
+            filled += 1;
             due -= count;
             sent.flows += count;
             sent.datagrams += 1;
         }
+        &mut self.datagrams[..filled]
+    }
+}
+
+/// Datagrams that were made beforehand. Each burst of them begins with a template; time,
+/// sequence and Source ID are put in as they are sent.
+struct Prepared {
+    datagrams: Vec<Vec<u8>>,
+    /// Packets and octets that the flows of each tell of.
+    sums: Vec<(u64, u64)>,
+    at: usize,
+}
+
+impl Prepared {
+    fn new(load: &Load, flows: u64) -> Self {
+        // Whole bursts, so that every burst has its template.
+        let count = flows.div_ceil(RECORDS_MAX as u64).next_multiple_of(BURST_MAX as u64);
+        let (mut datagrams, mut sums) = (Vec::new(), Vec::new());
+        for number in 0..count {
+            let first = number * RECORDS_MAX as u64;
+            let flows: Vec<Flow> = (first..first + RECORDS_MAX as u64)
+                .map(|index| traffic::flow(load.seed, index))
+                .collect();
+            let sum = |of: fn(&Flow) -> u32| flows.iter().map(|flow| u64::from(of(flow))).sum();
+            sums.push((sum(|flow| flow.packets), sum(|flow| flow.octets)));
+            let header =
+                Header { unix_seconds: 0, uptime_millis: 3_600_000, sequence: 0, domain: 0 };
+            let with_template = number.is_multiple_of(BURST_MAX as u64);
+            let mut datagram = Vec::new();
+            v9::encode(&mut datagram, header, with_template, &flows);
+            datagrams.push(datagram);
+        }
+        Self { datagrams, sums, at: 0 }
     }
 
-    /// Sends all datagrams; returns how often the kernel's buffer was full.
-    fn send(&mut self, socket: &UdpSocket, to: SocketAddr) -> Result<u64> {
-        let mut address = SocketAddress::from(to);
-        let mut vectors: Vec<libc::iovec> = self.datagrams[..self.filled]
-            .iter_mut()
-            .map(|datagram| libc::iovec {
-                iov_base: datagram.as_mut_ptr().cast(),
-                iov_len: datagram.len(),
-            })
-            .collect();
-        let mut messages: Vec<libc::mmsghdr> =
-            vectors.iter_mut().map(|vector| message(&mut address, vector)).collect();
-        let (mut done, mut retries) = (0, 0);
-        while done < messages.len() {
-            let rest = &mut messages[done..];
-            let count = u32::try_from(rest.len())?;
-            // SAFETY: each header points to one vector, each vector to a datagram's octets, and
-            // the address to `address`; all outlive the call, and `count` is their number.
-            let result = unsafe { libc::sendmmsg(socket.as_raw_fd(), rest.as_mut_ptr(), count, 0) };
-            match usize::try_from(result) {
-                Ok(count) => done += count,
-                Err(_) => {
-                    let error = std::io::Error::last_os_error();
-                    let full = matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::EAGAIN));
-                    if !full {
-                        return Err(error).context("send datagrams");
-                    }
-                    retries += 1;
-                    std::thread::sleep(TICK);
+    /// The next burst of whole datagrams, one at least.
+    fn next(&mut self, exporter: &mut Exporter, due: u64, sent: &mut Sent) -> &mut [Vec<u8>] {
+        let wanted = usize::try_from(due).unwrap_or(usize::MAX) / RECORDS_MAX;
+        let first = self.at;
+        let end = first + wanted.clamp(1, BURST_MAX - first % BURST_MAX);
+        self.at = end % self.datagrams.len();
+        let unix_seconds = unix_seconds();
+        for (datagram, sums) in self.datagrams[first..end].iter_mut().zip(&self.sums[first..end]) {
+            v9::stamp(datagram, unix_seconds, exporter.sequence, exporter.domain);
+            exporter.sequence = exporter.sequence.wrapping_add(1);
+            sent.flows += RECORDS_MAX as u64;
+            sent.packets += sums.0;
+            sent.octets += sums.1;
+            sent.datagrams += 1;
+        }
+        &mut self.datagrams[first..end]
+    }
+}
+
+/// Sends all datagrams; returns how often the kernel's buffer was full.
+fn send_all(socket: &UdpSocket, to: SocketAddr, datagrams: &mut [Vec<u8>]) -> Result<u64> {
+    let mut address = SocketAddress::from(to);
+    let mut vectors: Vec<libc::iovec> = datagrams
+        .iter_mut()
+        .map(|datagram| libc::iovec {
+            iov_base: datagram.as_mut_ptr().cast(),
+            iov_len: datagram.len(),
+        })
+        .collect();
+    let mut messages: Vec<libc::mmsghdr> =
+        vectors.iter_mut().map(|vector| message(&mut address, vector)).collect();
+    let (mut done, mut retries) = (0, 0);
+    while done < messages.len() {
+        let rest = &mut messages[done..];
+        let count = u32::try_from(rest.len())?;
+        // SAFETY: each header points to one vector, each vector to a datagram's octets, and the
+        // address to `address`; all outlive the call, and `count` is their number.
+        let result = unsafe { libc::sendmmsg(socket.as_raw_fd(), rest.as_mut_ptr(), count, 0) };
+        match usize::try_from(result) {
+            Ok(count) => done += count,
+            Err(_) => {
+                let error = std::io::Error::last_os_error();
+                let full = matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::EAGAIN));
+                if !full {
+                    return Err(error).context("send datagrams");
                 }
+                retries += 1;
+                std::thread::sleep(TICK);
             }
         }
-        Ok(retries)
     }
+    Ok(retries)
 }
 
 /// A socket address as the kernel takes it.

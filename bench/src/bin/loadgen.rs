@@ -38,6 +38,10 @@ struct Arguments {
     /// Put the template into every so many datagrams of an exporter.
     #[arg(long, default_value_t = 100)]
     template_interval: u32,
+    /// Make so many flows beforehand and send them again and again: for the highest rates. Whole
+    /// datagrams are sent then, so that a few flows more may go than were asked for.
+    #[arg(long, value_parser = parse_count)]
+    repeat: Option<u64>,
 }
 
 fn main() -> ExitCode {
@@ -64,6 +68,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         seed: arguments.seed,
         exporters: arguments.exporters,
         template_interval: arguments.template_interval,
+        repeat: arguments.repeat,
     };
     let sent = send::run(&load)?;
     writeln!(std::io::stdout(), "{}", report(&load, &sent)).context("print the report")

@@ -1,0 +1,200 @@
+//! A collector that is measured: started, left to settle, ended, counted.
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Whose collector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// The flowd that was built beside this program.
+    Flowd,
+    /// nfdump's, with LZ4.
+    Nfcapd,
+}
+
+/// What a run came to.
+#[derive(Debug, Default)]
+pub(crate) struct Cost {
+    /// Flows that are stored.
+    pub(crate) stored: u64,
+    /// Time of all its threads.
+    pub(crate) cpu: Duration,
+    /// Octets of memory at its peak, files that it mapped included.
+    pub(crate) memory_max: u64,
+    /// Octets of the files it left.
+    pub(crate) disk: u64,
+    /// How long after the last datagram it was still busy.
+    pub(crate) settled: Duration,
+}
+
+/// A collector that runs.
+pub(crate) struct Running {
+    kind: Kind,
+    child: Child,
+    store: PathBuf,
+    /// Was it waited for? Its process id may be another's by then.
+    has_ended: bool,
+}
+
+impl Kind {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Flowd => "flowd",
+            Self::Nfcapd => "nfcapd -y",
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+    }
+}
+
+impl Running {
+    pub(crate) fn start(kind: Kind, folder: &Path, port: u16, more: &[String]) -> Result<Self> {
+        let store = folder.join("store");
+        let log = File::create(folder.join("log")).context("make a log")?;
+        let mut command = match kind {
+            Kind::Flowd => {
+                let mut command = Command::new(flowd()?);
+                command.args(["collect", "--listen"]).arg(format!("udp://127.0.0.1:{port}"));
+                command.arg("--store").arg(&store).args(more);
+                command
+            }
+            Kind::Nfcapd => {
+                fs::create_dir(&store).context("make a folder")?;
+                let mut command = Command::new("nfcapd");
+                command.args(["-y", "-B", "67108864", "-b", "127.0.0.1", "-p"]);
+                command.arg(port.to_string()).arg("-w").arg(&store);
+                command
+            }
+        };
+        command.stdin(Stdio::null()).stdout(log.try_clone().context("a log")?).stderr(log);
+        let child = command.spawn().with_context(|| format!("start {}", kind.name()))?;
+        let mut running = Self { kind, child, store, has_ended: false };
+        running.wait_until_bound(port)?;
+        Ok(running)
+    }
+
+    fn wait_until_bound(&mut self, port: u16) -> Result<()> {
+        let hex = format!(":{port:04X} ");
+        for _ in 0..500 {
+            if fs::read_to_string("/proc/net/udp").context("sockets")?.contains(&hex) {
+                return Ok(());
+            }
+            if let Some(status) = self.child.try_wait().context("look at the collector")? {
+                bail!("{} ended at once: {status}", self.kind.name());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        bail!("{} does not listen", self.kind.name());
+    }
+
+    /// Waits until it uses no more time than an idle process does; says how long that took.
+    pub(crate) fn settle(&self, patience: Duration) -> Result<Duration> {
+        const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+        let start = Instant::now();
+        let mut before = self.ticks()?;
+        loop {
+            std::thread::sleep(LOOK_INTERVAL);
+            let now = self.ticks()?;
+            if now - before <= 2 || start.elapsed() > patience {
+                return Ok(start.elapsed().saturating_sub(LOOK_INTERVAL));
+            }
+            before = now;
+        }
+    }
+
+    /// Clock ticks of user and system time (proc_pid_stat(5), fields 14 and 15).
+    fn ticks(&self) -> Result<u64> {
+        let path = format!("/proc/{}/stat", self.child.id());
+        let stat = fs::read_to_string(path).context("look at the collector")?;
+        let fields = stat.rsplit_once(')').context("a stat line")?.1.split_whitespace();
+        let times: Vec<u64> = fields.skip(11).take(2).filter_map(|it| it.parse().ok()).collect();
+        Ok(times.iter().sum())
+    }
+
+    /// Ends it as its user would.
+    pub(crate) fn end(self) -> Result<Cost> {
+        self.stop(libc::SIGTERM)
+    }
+
+    /// Kills it, so that nothing is added to what was done so far.
+    pub(crate) fn kill(self) -> Result<Cost> {
+        self.stop(libc::SIGKILL)
+    }
+
+    fn stop(mut self, signal: libc::c_int) -> Result<Cost> {
+        let id = libc::pid_t::try_from(self.child.id()).context("a process id")?;
+        // SAFETY: a system call without pointers, on a child that was not waited for yet.
+        let outcome = unsafe { libc::kill(id, signal) };
+        ensure!(outcome == 0, "end the collector: {}", io::Error::last_os_error());
+        let mut status = 0;
+        // SAFETY: a rusage of zeros is a valid value of that plain struct.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: both pointers are to live values of the types that the call fills.
+        let ended = unsafe { libc::wait4(id, &raw mut status, 0, &raw mut usage) };
+        ensure!(ended == id, "wait for the collector: {}", io::Error::last_os_error());
+        self.has_ended = true;
+        let time = |time: libc::timeval| {
+            let micros = time.tv_sec * 1_000_000 + time.tv_usec;
+            Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+        };
+        Ok(Cost {
+            stored: self.stored()?,
+            cpu: time(usage.ru_utime) + time(usage.ru_stime),
+            memory_max: u64::try_from(usage.ru_maxrss).unwrap_or(0) << 10,
+            disk: disk(&self.store)?,
+            settled: Duration::ZERO,
+        })
+    }
+
+    fn stored(&self) -> Result<u64> {
+        match self.kind {
+            Kind::Flowd => {
+                let mut command = Command::new(flowd()?);
+                command.args(["store", "info", "-o", "json", "--store"]).arg(&self.store);
+                let info: serde_json::Value = serde_json::from_slice(&output(&mut command)?)?;
+                info["flowRecords"].as_u64().context("a count of flows")
+            }
+            Kind::Nfcapd => {
+                let mut command = Command::new("nfdump");
+                command.arg("-R").arg(&self.store).arg("-I");
+                let text = String::from_utf8(output(&mut command)?)?;
+                let line = text.lines().find_map(|line| line.strip_prefix("Flows:"));
+                line.and_then(|count| count.trim().parse().ok()).context("a count of flows")
+            }
+        }
+    }
+}
+
+fn output(command: &mut Command) -> Result<Vec<u8>> {
+    let output = command.stdin(Stdio::null()).output().context("count what is stored")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(output.stdout)
+}
+
+fn flowd() -> Result<PathBuf> {
+    let program = std::env::current_exe().context("find this program")?.with_file_name("flowd");
+    ensure!(program.exists(), "there is no {}: cargo build --release -p flowd", program.display());
+    Ok(program)
+}
+
+fn disk(folder: &Path) -> Result<u64> {
+    let mut sum = 0;
+    for entry in fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {
+        let entry = entry?;
+        let data = entry.metadata()?;
+        sum += if data.is_dir() { disk(&entry.path())? } else { data.len() };
+    }
+    Ok(sum)
+}
