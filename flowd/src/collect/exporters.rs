@@ -2,6 +2,7 @@
 
 use super::books::{Books, CollectDrop, ExporterStatistics, SamplingStatistics, by_name};
 use super::facts::{Facts, Sampling};
+use super::sequence::Arrival;
 use super::sflow::SampleBooks;
 use crate::model::time::UnixMillis;
 use crate::model::{ObservationDomainId, Origin, Protocol};
@@ -75,6 +76,23 @@ impl ExporterBooks {
         let is_news = |sampling: &Sampling| is_newest || !self.knows_sampler(sampling.sampler);
         if let Some(sampling) = facts.sampling.filter(is_news) {
             self.note_sampling(sampling, received);
+        }
+    }
+
+    /// Counts what a sequence number told.
+    pub(super) fn count(&self, arrival: Arrival) {
+        match arrival {
+            Arrival::InOrder => {}
+            Arrival::Gap(missing) => {
+                self.sequence_gaps.add(1);
+                self.units_missing.add(u64::from(missing));
+            }
+            Arrival::Late(found) => {
+                self.messages_late.add(1);
+                self.units_late.add(u64::from(found));
+            }
+            Arrival::Repeated => self.messages_repeated.add(1),
+            Arrival::Restarted => self.restarts.add(1),
         }
     }
 

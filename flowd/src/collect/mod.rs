@@ -73,6 +73,7 @@ mod tcp_tests;
 mod template_cache;
 #[cfg(test)]
 mod tests;
+mod unsaved;
 
 pub use access::{Access, Prefix, PrefixError};
 pub use address::{ListenAddress, ListenError};
@@ -88,3 +89,4 @@ pub use pending::{PendingLimits, PendingStore};
 pub use saved::replace_file;
 pub use sflow::SampleStatistics;
 pub use template_cache::{TemplateLimits, TemplateStore};
+pub use unsaved::Unsaved;

@@ -3,7 +3,7 @@
 use super::exporters::{ExporterBooks, SAMPLER_COUNT_MAX};
 use super::facts::{Facts, Sampling};
 use super::peer::Peer;
-use super::sequence::{Arrival, Sequence};
+use super::sequence::Sequence;
 use super::sflow::SampleSequences;
 use super::standing::{Standing, Standings};
 use super::template_cache::DomainTemplates;
@@ -60,20 +60,7 @@ impl Session {
         units: Option<u32>,
         sys_uptime: Option<SysUptime>,
     ) {
-        let books = &self.books;
-        match self.sequence.observe(sequence_number, units, sys_uptime) {
-            Arrival::InOrder => {}
-            Arrival::Gap(missing) => {
-                books.sequence_gaps.add(1);
-                books.units_missing.add(u64::from(missing));
-            }
-            Arrival::Late(found) => {
-                books.messages_late.add(1);
-                books.units_late.add(u64::from(found));
-            }
-            Arrival::Repeated => books.messages_repeated.add(1),
-            Arrival::Restarted => books.restarts.add(1),
-        }
+        self.books.count(self.sequence.observe(sequence_number, units, sys_uptime));
     }
 }
 

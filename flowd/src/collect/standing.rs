@@ -2,8 +2,7 @@
 //! `STORE/sequences.bin`, so that what was lost while no collector ran is counted as lost.
 //!
 //! The file is saved together with the counters. After a kill both lack what came after the last
-//! save, so that messages counted and messages missing add up to what the exporter sent, but for
-//! those of the last tenth of a second before the save, which may be counted as both.
+//! save; what of it is stored is made up for ([`Unsaved`](super::Unsaved)).
 
 use super::saved::{self, Mark, read_origin, write_origin};
 use super::sequence::Sequence;
@@ -134,6 +133,24 @@ impl Standings {
         state.earlier = state.known.clone();
         self.to_resume.set(count(&state.earlier));
         state.earlier.len()
+    }
+
+    /// Moves the one earlier standing of an exporter and domain. If several of its ports are
+    /// known, nobody can tell whose messages are stored, and none moves.
+    pub(super) fn advance(&self, origin: &Origin, to: impl FnOnce(&Standing) -> Standing) {
+        let mut state = self.state();
+        let is_its = |key: &SessionKey| {
+            (key.address, key.domain, key.protocol)
+                == (origin.address, origin.domain, origin.protocol)
+        };
+        let mut its = state.earlier.iter().filter(|(key, _)| is_its(key));
+        let (Some((&key, standing)), None) = (its.next(), its.next()) else {
+            return;
+        };
+        let moved = to(standing);
+        state.earlier.insert(key, moved);
+        state.known.insert(key, moved);
+        state.has_changed = true;
     }
 
     /// Saves them if any has moved.

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "http")]
 mod http;
+mod unsaved;
 mod workers;
 
 use super::collect_memory::Memory;
@@ -96,6 +97,9 @@ pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
     // The store is locked now: nobody else writes its files.
     let restored = memory.restore()?;
     let mut earlier = StoreStatistics::read(&plan.store);
+    if earlier.at > 0 {
+        books.take_up(&unsaved::in_ring(&ring, UnixMillis(earlier.at)));
+    }
     earlier.begin(clock::now());
     // Raised once the workers have sealed their last blocks.
     let sealed = Arc::new(Flag::default());
