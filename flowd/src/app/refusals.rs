@@ -41,9 +41,9 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
-    /// Goes on from what earlier collectors noted.
-    pub(super) fn after(times: Vec<Refused>) -> Self {
-        Self { times, ..Self::default() }
+    /// Goes on from what earlier collectors noted, with counters that stand at zero now.
+    pub(super) fn after(times: Vec<Refused>, now: UnixMillis) -> Self {
+        Self { times, looked_at: Some(now), ..Self::default() }
     }
 
     pub(super) fn times(&self) -> &[Refused] {

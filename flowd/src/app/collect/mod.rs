@@ -104,7 +104,8 @@ pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
     earlier.begin(clock::now());
     // What the last collector lost and could not write down before it was killed.
     archiver.tell(std::mem::take(&mut earlier.untold))?;
-    let refusals = Arc::new(Mutex::new(Refusals::after(std::mem::take(&mut earlier.refused))));
+    let refusals = Refusals::after(std::mem::take(&mut earlier.refused), clock::now());
+    let refusals = Arc::new(Mutex::new(refusals));
     // Raised once the workers have sealed their last blocks.
     let sealed = Arc::new(Flag::default());
     #[cfg(feature = "http")]
