@@ -39,6 +39,12 @@ enum Chore {
     /// Run the tests that need the kernel: programs on veths in network namespaces. As root;
     /// otherwise they say that they skip.
     Netns,
+    /// Kill a collector at all kinds of moments, and look whether its store is what it was.
+    Kill {
+        /// How often.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        times: u32,
+    },
     /// Check the layout: sizes, layers, banned words, captures' provenance, licences.
     Tidy,
     /// Make test-pcaps/ anew.
@@ -89,6 +95,7 @@ fn main() -> ExitCode {
         Chore::Demo => demo::run(),
         Chore::Test { only } => test::run(only.as_deref()),
         Chore::Netns => test::netns(),
+        Chore::Kill { times } => test::kill(times),
         Chore::Tidy => tidy::run(),
         Chore::Pcaps { check } => pcaps::run(check),
         Chore::Ebpf { check: false } => ebpf::run(),

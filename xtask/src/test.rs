@@ -18,6 +18,7 @@ const STEPS: &[Step] = &[
     Step { name: "ebpf", work: ebpf::check },
     Step { name: "clippy", work: clippy },
     Step { name: "test", work: test },
+    Step { name: "kill", work: || kill(20) },
     Step { name: "loom", work: loom },
     Step { name: "fuzz", work: fuzz::smoke },
     Step { name: "doc", work: doc },
@@ -86,6 +87,12 @@ pub(crate) fn netns() -> Result<()> {
     let modules = ["datapath::", "export::", "live_"];
     let tests = ["test", "--package", "flowd", "--test", "it", "--", "--show-output"];
     cargo(&[&tests[..], &modules[..]].concat())
+}
+
+/// The whole-program test that kills a collector, so many times.
+pub(crate) fn kill(times: u32) -> Result<()> {
+    let tests = ["test", "--package", "flowd", "--test", "it", "--", "keep::kills"];
+    steps::run(steps::cargo().args(tests).env("FLOWD_KILLS", times.to_string()))
 }
 
 /// Programs and tests at once: whole-program tests of one crate start the programs of another.

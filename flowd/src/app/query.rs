@@ -3,10 +3,13 @@
 use super::clock;
 use super::elements;
 use super::statistics::StoreStatistics;
-use crate::archive::{SegmentReader, StoreSnapshot, block_batch, block_time_range};
+use crate::archive::{
+    ArchiveError, SegmentReader, StoreSnapshot, block_batch, block_time_range, was_expired,
+};
 use crate::collect::Statistics;
 use crate::model::time::UnixMillis;
 use crate::model::{ObservationDomainId, RecordType};
+use crate::query::time_range::TimeRange;
 use crate::query::{
     Coverage, ExporterLoss, Gap, Outcome, Plan, RecordBatch, SampledExporter, Sink, Source,
     SourceError,
@@ -15,17 +18,18 @@ use crate::ring::Block;
 use crate::telemetry::Flag;
 use anyhow::Result;
 use std::collections::BTreeSet;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// Why records are missing that were let go.
+const EXPIRED: &str = "expired";
 
 /// Answers a query from the ring and the archive of a store.
 ///
 /// # Errors
 /// If there is no store, or it cannot be read, or the query needs more than its limits.
 pub fn run(store: &Path, plan: &Plan, sink: &mut dyn Sink) -> Result<Outcome> {
-    let mut source = StoreSource::open(store)?;
-    let range = plan.time_range();
-    source.coverage.gaps.retain(|gap| range.overlaps(gap.since.0, gap.until.0));
+    let source = StoreSource::open(store, plan.time_range())?;
     Ok(crate::query::run(plan, &source, &Flag::default(), sink)?)
 }
 
@@ -44,19 +48,40 @@ pub fn now() -> UnixMillis {
 /// What is read at once.
 enum Part {
     Block(Arc<Block>),
-    RowGroup(Arc<SegmentReader>, usize),
+    RowGroup(Arc<Segment>, usize),
+}
+
+/// A segment that the manifest lists. Its file is looked at only when a query comes to it.
+struct Segment {
+    reader: SegmentReader,
+    /// Is its file there and whole?
+    is_there: OnceLock<bool>,
+    /// Was something read of it? Then it may not turn out to be missing any more.
+    was_read: Flag,
 }
 
 /// A store as the engine sees it.
 struct StoreSource {
+    store: PathBuf,
     parts: Vec<Part>,
     coverage: Coverage,
+    /// What turned out to be missing on the way.
+    missing: Mutex<Missing>,
+}
+
+#[derive(Default)]
+struct Missing {
+    gaps: Vec<Gap>,
+    damage: Vec<String>,
 }
 
 impl StoreSource {
-    fn open(store: &Path) -> Result<Self> {
-        let snapshot = StoreSnapshot::open(store)?;
-        let coverage = coverage(store, &snapshot)?;
+    fn open(store: &Path, range: TimeRange) -> Result<Self> {
+        // Before the manifest, so that a loss it is told of meanwhile is in one of the two.
+        let (statistics, _) = StoreStatistics::of_store(store);
+        let overlaps = |from, to| range.overlaps(from, to);
+        let snapshot = StoreSnapshot::open_for(store, &overlaps)?;
+        let coverage = coverage(&statistics, &snapshot, range);
         // Newest first: what the ring holds is younger than any segment.
         let StoreSnapshot { segments, mut blocks, .. } = snapshot;
         blocks.retain(|block| block.id().lane.record_type() == RecordType::Flow);
@@ -65,15 +90,68 @@ impl StoreSource {
         let flows = segments
             .into_iter()
             .filter(|segment| segment.entry().record_type == RecordType::Flow)
-            .map(Arc::new);
+            .map(|reader| {
+                let (is_there, was_read) = (OnceLock::new(), Flag::default());
+                Arc::new(Segment { reader, is_there, was_read })
+            });
         let mut groups: Vec<Part> = flows
             .flat_map(|segment| {
-                let groups = 0..segment.row_group_count();
+                let groups = 0..segment.reader.row_group_count();
                 groups.map(move |group| Part::RowGroup(Arc::clone(&segment), group))
             })
             .collect();
         groups.reverse();
-        Ok(Self { parts: blocks.chain(groups).collect(), coverage })
+        let parts = blocks.chain(groups).collect();
+        Ok(Self { store: store.to_owned(), parts, coverage, missing: Mutex::default() })
+    }
+
+    /// Is the file of a segment there? If not, that is noted once.
+    fn is_there(&self, segment: &Segment) -> bool {
+        *segment.is_there.get_or_init(|| match segment.reader.check() {
+            Ok(()) => true,
+            Err(error) => {
+                self.note_missing(segment, &error);
+                false
+            }
+        })
+    }
+
+    /// Notes why a segment is not in the answer. One that was let go since the query began is no
+    /// damage.
+    fn note_missing(&self, segment: &Segment, error: &ArchiveError) {
+        let entry = segment.reader.entry();
+        let has_expired = was_expired(&self.store, entry).unwrap_or(false);
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        if has_expired {
+            missing.gaps.push(Gap {
+                since: UnixMillis(entry.received.0),
+                until: UnixMillis(entry.received.1),
+                records: Some(entry.rows),
+                reason: EXPIRED.to_owned(),
+            });
+        } else {
+            missing.damage.push(error.to_string());
+        }
+    }
+
+    fn read_group(
+        &self,
+        segment: &Segment,
+        group: usize,
+        columns: &[usize],
+    ) -> Result<RecordBatch, SourceError> {
+        match segment.reader.read(group, columns) {
+            Ok(batch) => {
+                segment.was_read.raise();
+                Ok(batch)
+            }
+            // It was looked at, and vanished before it could be read.
+            Err(error) if error.is_not_found() && !segment.was_read.is_raised() => {
+                self.note_missing(segment, &error);
+                Ok(SegmentReader::no_rows(columns)?)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
@@ -85,32 +163,41 @@ impl Source for StoreSource {
     fn part_rows(&self, part: usize) -> usize {
         match &self.parts[part] {
             Part::Block(block) => block.rows(),
-            Part::RowGroup(segment, group) => segment.row_group_rows(*group),
+            Part::RowGroup(segment, group) if self.is_there(segment) => {
+                segment.reader.row_group_rows(*group)
+            }
+            Part::RowGroup(..) => 0,
         }
     }
 
     fn part_time_range(&self, part: usize) -> Option<(i64, i64)> {
         match &self.parts[part] {
             Part::Block(block) => block_time_range(block),
-            Part::RowGroup(segment, group) => segment.row_group_time_range(*group),
+            Part::RowGroup(segment, group) => segment.reader.row_group_time_range(*group),
         }
     }
 
     fn read(&self, part: usize, columns: &[usize]) -> Result<RecordBatch, SourceError> {
-        Ok(match &self.parts[part] {
-            Part::Block(block) => block_batch(block, 0..block.rows(), columns)?,
-            Part::RowGroup(segment, group) => segment.read(*group, columns)?,
-        })
+        match &self.parts[part] {
+            Part::Block(block) => Ok(block_batch(block, 0..block.rows(), columns)?),
+            Part::RowGroup(segment, _) if !self.is_there(segment) => {
+                Ok(SegmentReader::no_rows(columns)?)
+            }
+            Part::RowGroup(segment, group) => self.read_group(segment, *group, columns),
+        }
     }
 
     fn coverage(&self) -> Coverage {
-        self.coverage.clone()
+        let mut coverage = self.coverage.clone();
+        let missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        coverage.gaps.extend(missing.gaps.iter().cloned());
+        coverage.damage.extend(missing.damage.iter().cloned());
+        coverage
     }
 }
 
 /// What the store knows to be missing: its own gaps, and what exporters sent that never arrived.
-fn coverage(store: &Path, snapshot: &StoreSnapshot) -> Result<Coverage> {
-    let (statistics, _) = StoreStatistics::of_store(store);
+fn coverage(statistics: &StoreStatistics, snapshot: &StoreSnapshot, range: TimeRange) -> Coverage {
     let losses = statistics.collect.all_exporters().map(|exporter| ExporterLoss {
         address: exporter.address,
         domain: ObservationDomainId(exporter.domain),
@@ -118,25 +205,33 @@ fn coverage(store: &Path, snapshot: &StoreSnapshot) -> Result<Coverage> {
         sequence_missing: exporter.messages_lost.saturating_add(exporter.records_lost),
         dropped: exporter.set_drops.values().sum(),
     });
-    let lost = snapshot.losses.iter().map(|loss| Gap {
-        since: UnixMillis(loss.received.0),
-        until: UnixMillis(loss.received.1),
-        records: (loss.rows > 0).then_some(loss.rows),
-        reason: loss.reason.clone(),
-    });
-    let absent = statistics.absences.iter().map(|&(since, until)| Gap {
-        since: UnixMillis(since),
-        until: UnixMillis(until),
-        records: None,
-        reason: "noCollector".to_owned(),
-    });
-    Ok(Coverage {
+    let gap = |received: (i64, i64), records, reason: &str| Gap {
+        since: UnixMillis(received.0),
+        until: UnixMillis(received.1),
+        records,
+        reason: reason.to_owned(),
+    };
+    let told = &snapshot.losses;
+    let untold = statistics.untold.iter().filter(|loss| !told.contains(loss));
+    let lost = told.iter().chain(untold);
+    let lost =
+        lost.map(|loss| gap(loss.received, (loss.rows > 0).then_some(loss.rows), &loss.reason));
+    let refused =
+        statistics.refused.iter().map(|it| gap((it.since, it.until), Some(it.records), &it.reason));
+    let absent = statistics.absences.iter().map(|&absence| gap(absence, None, "noCollector"));
+    // All that is held is less than all there ever was; that is news only to who asks for more.
+    let expired = snapshot
+        .expired
+        .filter(|_| !range.is_all())
+        .map(|expired| gap(expired.received, Some(expired.flow_rows), EXPIRED));
+    let gaps = lost.chain(refused).chain(absent).chain(expired);
+    Coverage {
         span: snapshot.received().map(|(first, last)| (UnixMillis(first), UnixMillis(last))),
-        gaps: lost.chain(absent).collect(),
+        gaps: gaps.filter(|gap| range.overlaps(gap.since.0, gap.until.0)).collect(),
         losses: losses.filter(|loss| loss.sequence_missing + loss.dropped > 0).collect(),
         damage: damage(snapshot),
         sampling: sampling(&statistics.collect),
-    })
+    }
 }
 
 /// The exporters that told that they sample, each of their rates once.

@@ -1,6 +1,8 @@
 //! STORE/statistics.json: what the collectors of a store have counted, over restarts.
 
 use super::control;
+use super::refusals::{Refusals, Refused};
+use crate::archive::LossEntry;
 use crate::collect::{Books, Statistics, replace_file};
 use crate::model::time::UnixMillis;
 use crate::ring::{Ring, RingDrop};
@@ -12,6 +14,7 @@ use std::fs;
 use std::io;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use tracing::warn;
 
 /// What a running collector is asked for.
@@ -40,13 +43,29 @@ pub(super) struct StoreStatistics {
     pub(super) appended: u64,
     /// Records that the ring refused or lost, by reason.
     pub(super) ring_drops: BTreeMap<String, u64>,
+    /// When records were refused.
+    pub(super) refused: Vec<Refused>,
+    /// Records that were lost from the ring, of which the archive could not be told yet.
+    pub(super) untold: Vec<LossEntry>,
 }
 
 impl StoreStatistics {
     /// The counters now, on top of those of earlier runs.
-    pub(super) fn now(earlier: &Self, at: UnixMillis, books: &Books, ring: &Ring) -> Self {
+    pub(super) fn now(
+        earlier: &Self,
+        at: UnixMillis,
+        books: &Books,
+        ring: &Ring,
+        refusals: &Mutex<Refusals>,
+    ) -> Self {
         let mut sum = earlier.clone();
         sum.at = at.0;
+        sum.untold = ring.untold_losses().into_iter().map(LossEntry::from).collect();
+        {
+            let mut refusals = refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            refusals.note(at, ring.drops());
+            sum.refused = refusals.times().to_vec();
+        }
         sum.collect.add(&books.statistics());
         sum.appended += ring.appended().value();
         for (reason, count) in ring.drops().iter().filter(|(_, count)| *count > 0) {

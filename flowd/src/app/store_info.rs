@@ -29,11 +29,16 @@ pub struct Info {
     pub other_records: u64,
     /// Octets of the archive's segments.
     pub archive_bytes: u64,
+    /// Segments of the archive.
+    pub segments: u64,
     /// Octets of indexes.
     pub index_bytes: u64,
     /// First and last time of receipt held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub received: Option<(String, String)>,
+    /// What was let go for its age or for want of room; none if nothing was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expired: Option<ExpiredInfo>,
     /// Messages received: datagrams, and IPFIX messages of TCP connections.
     pub datagrams: u64,
     /// Their octets.
@@ -75,12 +80,29 @@ pub struct Info {
     pub exporters: Vec<ExporterStatistics>,
 }
 
+/// What was let go over the store's life.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExpiredInfo {
+    /// Flow records.
+    pub flow_records: u64,
+    /// Other records.
+    pub other_records: u64,
+    /// Segments.
+    pub segments: u64,
+    /// Octets of the segments.
+    pub bytes: u64,
+    /// First and last time of receipt.
+    pub received: (String, String),
+}
+
 /// Reads the state of a store; the counters come from its running collector, if there is one.
 ///
 /// # Errors
 /// If there is no store, or it cannot be read.
 pub fn read(store: &Path) -> Result<Info> {
-    let snapshot = StoreSnapshot::open(store)?;
+    let mut snapshot = StoreSnapshot::open(store)?;
+    snapshot.check();
     let (statistics, is_collecting) = StoreStatistics::of_store(store);
     let collect = &statistics.collect;
     let text = |millis| UnixMillis(millis).to_string();
@@ -91,8 +113,16 @@ pub fn read(store: &Path) -> Result<Info> {
         archive_records: snapshot.archive_records(),
         other_records: snapshot.other_records(),
         archive_bytes: snapshot.archive_bytes(),
+        segments: snapshot.segment_count(),
         index_bytes: snapshot.index_bytes(),
         received: snapshot.received().map(|(first, last)| (text(first), text(last))),
+        expired: snapshot.expired.map(|expired| ExpiredInfo {
+            flow_records: expired.flow_rows,
+            other_records: expired.other_rows,
+            segments: expired.segments,
+            bytes: expired.bytes,
+            received: (text(expired.received.0), text(expired.received.1)),
+        }),
         datagrams: collect.datagrams,
         octets: collect.octets,
         datagrams_decoded: collect.datagrams_decoded,
@@ -110,14 +140,25 @@ pub fn read(store: &Path) -> Result<Info> {
         connections_open: collect.connections_open,
         connection_ends: collect.connection_ends.clone(),
         drops: drops(&statistics),
-        damage: damage(&snapshot),
+        damage: damage(&snapshot)
+            .into_iter()
+            .chain(snapshot.head_damage().map(str::to_owned))
+            .collect(),
         exporters: collect.all_exporters().cloned().collect(),
     })
 }
 
 /// All drops under the reason and the unit that was dropped.
 fn drops(statistics: &StoreStatistics) -> BTreeMap<String, u64> {
-    let StoreStatistics { collect, ring_drops, at: _, absences: _, appended: _ } = statistics;
+    let StoreStatistics {
+        collect,
+        ring_drops,
+        at: _,
+        absences: _,
+        appended: _,
+        refused: _,
+        untold: _,
+    } = statistics;
     // What other connections lost is counted by message.
     let refused = [ConnectionEnd::NotAllowed, ConnectionEnd::OverLimit];
     let refused: BTreeMap<String, u64> = refused

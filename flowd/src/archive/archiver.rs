@@ -10,7 +10,10 @@
 //! that it covers.
 
 use super::error::ArchiveError;
-use super::manifest::{Entry, Manifest, SegmentEntry, remove_if_there, remove_new, sync_dir};
+use super::free_space::FreeSpace;
+use super::manifest::{Entry, LossEntry, Manifest, SegmentEntry, remove_if_there, sync_dir};
+use super::retention::{Care, Retention, WithdrawnFile};
+use super::segment::WITHDRAWN_EXTENSION;
 use super::writer::{NEW_SUFFIX, SegmentConfig, SegmentWriter};
 use crate::model::RecordType;
 use crate::model::time::UnixMillis;
@@ -19,6 +22,7 @@ use crate::telemetry::{Counter, Flag};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +47,13 @@ pub struct ArchiveConfig {
     pub retry_millis: i64,
     /// What segments are made with.
     pub segment: SegmentConfig,
+    /// How much is kept.
+    pub retention: Retention,
+    /// Are slivers merged once their hour is over?
+    pub merges: bool,
+    /// How long the file of a segment stays that the manifest lists no more, in milliseconds, for
+    /// those who read by an older one.
+    pub unlink_grace_millis: i64,
 }
 
 impl ArchiveConfig {
@@ -56,6 +67,9 @@ impl ArchiveConfig {
             segment_rows_max: 4 << 20,
             retry_millis: 5_000,
             segment: SegmentConfig::default(),
+            retention: Retention::default(),
+            merges: true,
+            unlink_grace_millis: 900_000,
         }
     }
 }
@@ -74,6 +88,20 @@ pub struct ArchiveCounters {
     pub bytes: Counter,
     /// Tries that failed; the blocks stay in the ring.
     pub failures: Counter,
+    /// Segments let go.
+    pub expired_segments: Counter,
+    /// Records in them.
+    pub expired_rows: Counter,
+    /// Octets of them.
+    pub expired_bytes: Counter,
+    /// Of these records, such as went for want of room.
+    pub expired_for_room: Counter,
+    /// Segments that were merged into others.
+    pub merged_segments: Counter,
+    /// Records in them.
+    pub merged_rows: Counter,
+    /// Looks at which a disk nearly full kept everything from being archived.
+    pub held_back: Counter,
 }
 
 /// A store that this process writes to.
@@ -114,17 +142,24 @@ pub fn open_store(
 /// Moves sealed blocks from the ring into segments.
 #[derive(Debug)]
 pub struct Archiver {
-    ring: Arc<Ring>,
-    config: ArchiveConfig,
-    archive_dir: PathBuf,
-    manifest: Manifest,
-    counters: Arc<ArchiveCounters>,
+    pub(super) ring: Arc<Ring>,
+    pub(super) config: ArchiveConfig,
+    pub(super) archive_dir: PathBuf,
+    pub(super) manifest: Manifest,
+    pub(super) counters: Arc<ArchiveCounters>,
     /// Is the manifest safe on disk, and not only in place?
-    is_safe: bool,
+    pub(super) is_safe: bool,
     /// Waits until the names in a directory are on disk.
     pub(super) sync_names: fn(&Path) -> io::Result<()>,
+    /// Says how much room is left.
+    pub(super) free_space: fn(&Path) -> io::Result<FreeSpace>,
     /// Claimed blocks that the manifest covers, to be unlinked when it is safe.
     listed: Vec<BlockId>,
+    /// Files of segments that are withdrawn.
+    pub(super) withdrawn: Vec<WithdrawnFile>,
+    /// The first segments of groups that cannot be merged, for this run.
+    pub(super) unmergeable: BTreeSet<u64>,
+    pub(super) care: Care,
     retry_at: UnixMillis,
     /// When a failure was last logged.
     complained_at: UnixMillis,
@@ -146,20 +181,14 @@ impl Archiver {
     ) -> Result<Self, ArchiveError> {
         let archive_dir = ring.store().archive_dir();
         fs::create_dir_all(&archive_dir).map_err(ArchiveError::io("make", &archive_dir))?;
-        remove_new(&archive_dir)?;
-        let listed: BTreeSet<_> =
-            manifest.segments().map(|segment| archive_dir.join(&segment.path)).collect();
-        for path in segment_files(&archive_dir)? {
-            // Whoever reads all files by a pattern would find its records twice. It is kept
-            // under another name: should the manifest be an old copy, it has the only ones.
-            if path.extension().is_none_or(|extension| extension != "parquet") {
-                remove_if_there(&path)?;
-            } else if !listed.contains(&path) {
-                let aside = path.with_extension(UNLISTED_EXTENSION);
-                fs::rename(&path, &aside).map_err(ArchiveError::io("rename", &path))?;
-                tracing::warn!(file = %aside.display(), "a segment that the manifest does not list");
-            }
+        if let Some(damage) = manifest.head_damage() {
+            warn!(damage, "the manifest's copy serves");
         }
+        for damage in manifest.damage() {
+            warn!(%damage, "a piece of the manifest cannot be read");
+        }
+        manifest.remove_leftovers(&archive_dir)?;
+        let withdrawn = take_up_files(&archive_dir, &manifest, config.unlink_grace_millis)?;
         if !Manifest::exists(&archive_dir) {
             manifest.store(&archive_dir)?;
             let store = ring.store().path();
@@ -170,6 +199,7 @@ impl Archiver {
         let covered: Vec<_> = sealed.filter(|id| manifest.covers(*id)).collect();
         ring.claim(&covered);
         ring.free(&covered)?;
+        let care = Care::new(manifest.held().received);
         let mut archiver = Self {
             ring,
             config,
@@ -178,7 +208,11 @@ impl Archiver {
             counters: Arc::default(),
             is_safe: true,
             sync_names: sync_dir,
+            free_space: FreeSpace::at,
             listed: Vec::new(),
+            withdrawn,
+            unmergeable: BTreeSet::new(),
+            care,
             retry_at: UnixMillis(i64::MIN),
             complained_at: UnixMillis(i64::MIN),
         };
@@ -192,16 +226,34 @@ impl Archiver {
         Arc::clone(&self.counters)
     }
 
+    /// Records losses that an earlier writer noted and could not tell the manifest of.
+    ///
+    /// # Errors
+    /// If the manifest cannot be replaced.
+    pub fn tell(&mut self, mut losses: Vec<LossEntry>) -> Result<(), ArchiveError> {
+        losses.retain(|loss| {
+            let LossEntry { shard, lane, .. } = *loss;
+            let first = loss.blocks.map(|(number, _)| BlockId { shard, lane, number });
+            first.is_some_and(|first| !self.manifest.covers(first))
+        });
+        self.replace_manifest(losses.into_iter().map(Entry::Loss).collect())
+    }
+
     /// Archives what is due until `stop` is raised. What is left then is for
     /// [`Archiver::finish`].
     pub fn run(&mut self, stop: &Flag, clock: impl Fn() -> UnixMillis) {
         const LOOK_EVERY: Duration = Duration::from_millis(500);
         while !stop.is_raised() {
             let now = clock();
-            if now >= self.retry_at
-                && let Err(error) = self.archive_due_while(now, &|| !stop.is_raised())
-            {
-                self.complain(&error, now);
+            let in_time = || !stop.is_raised();
+            // A clock that was set back is no reason to wait longer.
+            let wait = self.retry_at.0.saturating_sub(now.0);
+            if wait <= 0 || wait > self.config.retry_millis {
+                let archived = self.archive_due_while(now, &in_time).map(drop);
+                let cared = self.care(now, &in_time);
+                if let Err(error) = archived.and(cared) {
+                    self.complain(&error, now);
+                }
             }
             // Woken by a sealed block; hours end without one.
             self.ring.wakeups().recv_timeout(LOOK_EVERY).ok();
@@ -221,6 +273,9 @@ impl Archiver {
     ) -> Result<(), ArchiveError> {
         let in_time = || clock() < deadline;
         self.record_losses()?;
+        if self.care.is_held_back {
+            return Ok(());
+        }
         let groups = groups(self.ring.sealed_blocks());
         let archived =
             groups.iter().try_for_each(|blocks| self.archive(blocks, &in_time).map(drop));
@@ -244,6 +299,9 @@ impl Archiver {
     ) -> Result<usize, ArchiveError> {
         // First, because nothing else remembers them if the archive fails.
         self.record_losses()?;
+        if self.care.is_held_back {
+            return Ok(0);
+        }
         let mut segments = 0;
         let sealed = self.ring.sealed_blocks();
         let mut waiting: u64 = sealed.iter().map(|block| block.size).sum();
@@ -359,13 +417,10 @@ impl Archiver {
         let WrittenSegment { entry, blocks } = written;
         let (id, rows, bytes) = (entry.id, entry.rows, entry.bytes);
         let path = self.archive_dir.join(&entry.path);
-        let replaced = self.replace_manifest(Some(entry));
+        let replaced = self.replace_manifest(vec![Entry::Segment(entry)]);
         if self.manifest.next_segment() <= id {
             self.ring.release(&blocks);
-            // Its id is given again, maybe in another hour, so that nothing would replace it.
-            if let Err(error) = remove_if_there(&path) {
-                warn!(%error, "an unlisted segment stays until the next start");
-            }
+            self.remove_unlisted(&path);
             return replaced;
         }
         self.listed.extend(blocks);
@@ -373,6 +428,15 @@ impl Archiver {
         self.counters.rows.add(rows);
         self.counters.bytes.add(bytes);
         replaced
+    }
+
+    /// Removes a segment that could not be listed. Its number is given again, maybe in another
+    /// hour, so that nothing would replace it.
+    #[expect(clippy::unused_self, reason = "a step of the archiver, as its neighbours are")]
+    pub(super) fn remove_unlisted(&self, path: &PathBuf) {
+        if let Err(error) = remove_if_there(path) {
+            warn!(%error, "an unlisted segment stays until the next start");
+        }
     }
 
     /// Unlinks blocks that the manifest covers, if it is safe.
@@ -384,29 +448,29 @@ impl Archiver {
     }
 
     fn record_losses(&mut self) -> Result<(), ArchiveError> {
-        self.replace_manifest(None)?;
+        self.replace_manifest(Vec::new())?;
         self.free()
     }
 
-    /// Adds a segment and all that was lost until now to the manifest. It may be in place
-    /// although it is not known to be safe, which is an error.
-    fn replace_manifest(&mut self, segment: Option<SegmentEntry>) -> Result<(), ArchiveError> {
+    /// Adds lines and all that was lost until now to the manifest, in one replacement. It may be
+    /// in place although it is not known to be safe, which is an error.
+    pub(super) fn replace_manifest(&mut self, entries: Vec<Entry>) -> Result<(), ArchiveError> {
         let lost = self.ring.take_lost();
         // One that could not be synced is written again: what a failed sync left is not known.
-        if segment.is_none() && lost.is_empty() && self.is_safe {
+        if entries.is_empty() && lost.is_empty() && self.is_safe {
             return Ok(());
         }
         let mut manifest = self.manifest.clone();
         for loss in lost.iter().cloned() {
             manifest.push(Entry::Loss(loss.into()));
         }
-        if let Some(segment) = segment {
-            manifest.push(Entry::Segment(segment));
+        for entry in entries {
+            manifest.push(entry);
         }
         if let Err(error) = manifest.store(&self.archive_dir) {
             // If it failed after the manifest had its name, readers go by it, and so must we.
-            let there = Manifest::load(&self.archive_dir);
-            if !there.is_ok_and(|there| there.generation() == manifest.generation()) {
+            let there = Manifest::generation_there(&self.archive_dir);
+            if !there.is_ok_and(|there| there == manifest.generation()) {
                 self.ring.return_lost(lost);
                 return Err(error);
             }
@@ -429,6 +493,51 @@ impl Archiver {
             warn!(%error, failures, "cannot archive; the ring keeps the records");
         }
     }
+}
+
+/// Looks at the files that are there: what a kill left half written goes, what is withdrawn goes
+/// later, and what no line tells of is put aside.
+fn take_up_files(
+    archive_dir: &Path,
+    manifest: &Manifest,
+    grace_millis: i64,
+) -> Result<Vec<WithdrawnFile>, ArchiveError> {
+    let held: BTreeSet<&str> = manifest.segments().map(|segment| segment.path.as_str()).collect();
+    let lines = manifest.entries().filter_map(Entry::segment);
+    let told: BTreeSet<&str> = lines.map(|segment| segment.path.as_str()).collect();
+    let mut withdrawn = Vec::new();
+    for path in segment_files(archive_dir)? {
+        let relative = path.strip_prefix(archive_dir).ok().and_then(Path::to_str).unwrap_or("");
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("");
+        let id = stem.parse::<u64>().ok();
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("parquet") if held.contains(relative) => {}
+            Some("parquet") if id.is_some_and(|id| manifest.may_list(id)) => {}
+            Some("parquet")
+                if told.contains(relative) || id.is_some_and(|id| manifest.is_past(id)) =>
+            {
+                // Withdrawn just before a kill.
+                let due = UnixMillis(i64::MIN);
+                withdrawn.push(WithdrawnFile { path, is_renamed: false, due });
+            }
+            // Whoever reads all files by a pattern would find its records twice. It is kept
+            // under another name: should the manifest be an old copy, it has the only ones.
+            Some("parquet") => {
+                let aside = path.with_extension(UNLISTED_EXTENSION);
+                fs::rename(&path, &aside).map_err(ArchiveError::io("rename", &path))?;
+                warn!(file = %aside.display(), "a segment that the manifest does not list");
+            }
+            Some(WITHDRAWN_EXTENSION) => {
+                // When it was renamed, by the file system's own clock.
+                let renamed = fs::metadata(&path).map_or(0, |file| file.ctime());
+                let due = UnixMillis(renamed.saturating_mul(1_000).saturating_add(grace_millis));
+                let path = path.with_extension("parquet");
+                withdrawn.push(WithdrawnFile { path, is_renamed: true, due });
+            }
+            _ => remove_if_there(&path)?,
+        }
+    }
+    Ok(withdrawn)
 }
 
 /// Blocks by hour and type, the oldest hour first, each in the order of receipt.
@@ -460,7 +569,8 @@ pub(super) fn segment_files(archive_dir: &Path) -> Result<Vec<PathBuf>, ArchiveE
                 for path in entries(&hour, "")? {
                     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
                     let id = name.strip_suffix(".parquet").map(str::parse::<u64>);
-                    if matches!(id, Some(Ok(_))) || name.ends_with(NEW_SUFFIX) {
+                    let is_withdrawn = name.ends_with(&format!(".{WITHDRAWN_EXTENSION}"));
+                    if matches!(id, Some(Ok(_))) || is_withdrawn || name.ends_with(NEW_SUFFIX) {
                         files.push(path);
                     }
                 }

@@ -32,9 +32,12 @@
 mod archiver;
 mod buffers;
 mod columns;
+mod compact;
 mod elements;
 mod error;
+mod free_space;
 mod manifest;
+mod retention;
 pub mod schema;
 mod segment;
 mod snapshot;
@@ -46,7 +49,7 @@ mod failure_tests;
 #[cfg(test)]
 mod kill_tests;
 #[cfg(test)]
-mod manifest_tests;
+mod retention_tests;
 #[cfg(test)]
 mod store_tests;
 #[cfg(test)]
@@ -54,9 +57,14 @@ mod tests;
 
 pub use archiver::{ArchiveConfig, ArchiveCounters, Archiver, OpenStore, open_store};
 pub use columns::block_batch;
+pub use compact::Merged;
 pub use error::ArchiveError;
-pub use manifest::{Covered, Entry, LossEntry, Manifest, RowGroupEntry, SegmentEntry};
+pub use manifest::{
+    Covered, Entry, Expired, Held, LossEntry, Manifest, RowGroupEntry, SegmentEntry,
+    WithdrawReason, WithdrawnEntry,
+};
+pub use retention::{Expiry, Retention};
 pub use segment::SegmentReader;
-pub use snapshot::{BlockGap, StoreSnapshot};
+pub use snapshot::{BlockGap, StoreSnapshot, was_expired};
 pub use times::{FlowSpan, block_time_range};
 pub use writer::SegmentConfig;

@@ -10,8 +10,18 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+
+/// What the file of a segment is called once the manifest lists it no more: no pattern for
+/// segments finds it.
+pub(super) const WITHDRAWN_EXTENSION: &str = "withdrawn";
+
+/// Where a segment lies once the manifest lists it no more.
+pub(super) fn withdrawn_path(path: &Path) -> PathBuf {
+    path.with_extension(WITHDRAWN_EXTENSION)
+}
 
 /// A segment that the manifest lists. The file is opened for each read, so that an archive of
 /// many segments needs few descriptors, and threads do not share a position in it; what its
@@ -44,8 +54,17 @@ impl SegmentReader {
 
     /// Is its file there, and as long as the manifest says? What lies within is seen when it is
     /// read.
-    pub(super) fn check(&self) -> Result<(), ArchiveError> {
-        let file = fs::metadata(&self.path).map_err(ArchiveError::io("read", &self.path))?;
+    ///
+    /// # Errors
+    /// If not.
+    pub fn check(&self) -> Result<(), ArchiveError> {
+        let file = match fs::metadata(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::metadata(withdrawn_path(&self.path)).map_err(|_| error)
+            }
+            result => result,
+        };
+        let file = file.map_err(ArchiveError::io("read", &self.path))?;
         if file.len() != self.entry.bytes {
             let what = "its file is longer or shorter";
             return Err(ArchiveError::DamagedSegment { path: self.path.clone(), what });
@@ -97,6 +116,23 @@ impl SegmentReader {
         Ok(RecordBatch::try_new_with_options(projected, arrays, &options)?)
     }
 
+    /// What is read of a segment that is gone: some columns, and no row.
+    ///
+    /// # Errors
+    /// If there is no such column.
+    pub fn no_rows(columns: &[usize]) -> Result<RecordBatch, ArchiveError> {
+        Ok(RecordBatch::new_empty(Arc::new(schema().project(columns)?)))
+    }
+
+    /// All columns of a row group, in the order of the schema.
+    ///
+    /// # Errors
+    /// As [`SegmentReader::read`].
+    pub(super) fn read_all(&self, row_group: usize) -> Result<RecordBatch, ArchiveError> {
+        let columns: Vec<usize> = (0..schema().fields().len()).collect();
+        self.read(row_group, &columns)
+    }
+
     /// The columns that the file has of those asked for, in its own order.
     fn read_stored(
         &self,
@@ -104,7 +140,7 @@ impl SegmentReader {
         columns: &[usize],
         rows: usize,
     ) -> Result<RecordBatch, ArchiveError> {
-        let file = File::open(&self.path).map_err(ArchiveError::io("open", &self.path))?;
+        let file = self.open()?;
         let metadata = self.footer(&file)?;
         if row_group >= metadata.metadata().num_row_groups() {
             return Err(self.damaged("fewer row groups"));
@@ -131,6 +167,18 @@ impl SegmentReader {
             Ok([batch]) => Ok(batch),
             Err(batches) => Ok(concat_batches(&projected, &batches)?),
         }
+    }
+
+    /// Opens the file, also after it was withdrawn: it stays for a while, so that those who read
+    /// by an older manifest end what they began.
+    fn open(&self) -> Result<File, ArchiveError> {
+        let opened = match File::open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                File::open(withdrawn_path(&self.path)).map_err(|_| error)
+            }
+            result => result,
+        };
+        opened.map_err(ArchiveError::io("open", &self.path))
     }
 
     fn footer(&self, file: &File) -> Result<&ArrowReaderMetadata, ArchiveError> {

@@ -9,7 +9,7 @@
 
 use super::archiver::segment_files;
 use super::error::ArchiveError;
-use super::manifest::{LossEntry, Manifest};
+use super::manifest::{Expired, Held, LossEntry, Manifest, SegmentEntry};
 use super::segment::SegmentReader;
 use crate::model::RecordType;
 use crate::ring::{Block, BlockId, Lane, RingError, Store};
@@ -24,7 +24,7 @@ const LISTINGS_MAX: usize = 4;
 /// Ring and archive as of one moment. Reading takes no lock and needs no right to write.
 #[derive(Debug)]
 pub struct StoreSnapshot {
-    /// The segments, in the order in which they were written.
+    /// The segments that were asked for, in the order in which they were written.
     pub segments: Vec<SegmentReader>,
     /// The ring's blocks that no segment holds, by shard, lane and number.
     pub blocks: Vec<Arc<Block>>,
@@ -34,8 +34,15 @@ pub struct StoreSnapshot {
     pub losses: Vec<LossEntry>,
     /// Block files that cannot be read.
     pub unreadable: Vec<RingError>,
-    /// Segments that are gone or cut; they are not among `segments`.
+    /// Pieces of the manifest that cannot be read; and after [`StoreSnapshot::check`] segments
+    /// that are gone or cut, which are then not among `segments`.
     pub damaged: Vec<ArchiveError>,
+    /// What was let go for its age or for want of room.
+    pub expired: Option<Expired>,
+    /// What all segments hold, whether asked for or not.
+    held: Held,
+    /// What was wrong with the manifest's head, if its copy had to serve.
+    head_damage: Option<String>,
 }
 
 /// Blocks of a lane that are missing.
@@ -52,48 +59,95 @@ pub struct BlockGap {
 }
 
 impl StoreSnapshot {
-    /// Looks at a store.
+    /// Looks at all of a store.
     ///
     /// # Errors
     /// If there is no store, or its manifest cannot be read.
     pub fn open(path: &Path) -> Result<Self, ArchiveError> {
+        Self::open_for(path, &|_, _| true)
+    }
+
+    /// Looks at a store for a range of time: of segments and losses only those are listed that
+    /// may have something in it, and maybe others. What it costs depends on the range rather
+    /// than on how much the store holds: no segment's file is looked at.
+    ///
+    /// # Errors
+    /// As [`StoreSnapshot::open`].
+    pub fn open_for(
+        path: &Path,
+        overlaps: &dyn Fn(i64, i64) -> bool,
+    ) -> Result<Self, ArchiveError> {
         let store = Store::find(path)?;
-        let mut snapshot = Self::look(&store)?;
+        let mut snapshot = Self::look(&store, overlaps)?;
         for _ in 1..LISTINGS_MAX {
             if snapshot.gaps.is_empty() {
                 break;
             }
-            snapshot = Self::look(&store)?;
+            snapshot = Self::look(&store, overlaps)?;
         }
         Ok(snapshot)
     }
 
-    fn look(store: &Store) -> Result<Self, ArchiveError> {
+    fn look(store: &Store, overlaps: &dyn Fn(i64, i64) -> bool) -> Result<Self, ArchiveError> {
         let (blocks, unreadable) = open_blocks(store)?;
         let archive_dir = store.archive_dir();
-        let manifest = Manifest::load(&archive_dir)?;
+        let manifest = Manifest::load_for(&archive_dir, overlaps)?;
         // A writer makes the manifest before its first segment.
-        if !Manifest::exists(&archive_dir) && !segment_files(&archive_dir)?.is_empty() {
+        if manifest.generation() == 0
+            && !Manifest::exists(&archive_dir)
+            && !segment_files(&archive_dir)?.is_empty()
+        {
             return Err(ArchiveError::MissingManifest(archive_dir));
         }
         let gaps = gaps(&manifest, blocks.iter().map(|block| block.id()));
         let uncovered = |block: &Arc<Block>| !manifest.covers(block.id()) && block.rows() > 0;
-        let (mut segments, mut damaged) = (Vec::new(), Vec::new());
-        for entry in manifest.segments().cloned() {
-            let segment = SegmentReader::new(&archive_dir, entry);
-            match segment.check() {
-                Ok(()) => segments.push(segment),
-                Err(error) => damaged.push(error),
-            }
-        }
+        let segments = manifest.segments().cloned();
         Ok(Self {
             blocks: blocks.into_iter().filter(uncovered).collect(),
             gaps,
             losses: manifest.losses().cloned().collect(),
             unreadable,
-            damaged,
-            segments,
+            damaged: manifest.damage().collect(),
+            segments: segments.map(|entry| SegmentReader::new(&archive_dir, entry)).collect(),
+            expired: manifest.expired(),
+            held: manifest.held(),
+            head_damage: manifest.head_damage().map(str::to_owned),
         })
+    }
+
+    /// Looks at the file of each segment that is listed, and takes out those that are gone or
+    /// cut.
+    pub fn check(&mut self) {
+        let mut whole = Vec::with_capacity(self.segments.len());
+        for segment in self.segments.drain(..) {
+            match segment.check() {
+                Ok(()) => whole.push(segment),
+                Err(error) => {
+                    let SegmentEntry { record_type, rows, bytes, .. } = segment.entry();
+                    match record_type {
+                        RecordType::Flow => self.held.flow_rows -= rows,
+                        _ => self.held.other_rows -= rows,
+                    }
+                    self.held.bytes -= bytes;
+                    self.held.segments -= 1;
+                    self.damaged.push(error);
+                }
+            }
+        }
+        self.segments = whole;
+    }
+
+    /// What was wrong with the manifest's head, if its copy had to serve. Nothing is missing
+    /// for it.
+    #[must_use]
+    pub fn head_damage(&self) -> Option<&str> {
+        self.head_damage.as_deref()
+    }
+
+    /// Segments of the archive.
+    #[must_use]
+    pub const fn segment_count(&self) -> u64 {
+        self.held.segments
     }
 
     /// Flows in the store.
@@ -111,24 +165,21 @@ impl StoreSnapshot {
 
     /// Flows that are in the archive.
     #[must_use]
-    pub fn archive_records(&self) -> u64 {
-        let entries = self.segments.iter().map(SegmentReader::entry);
-        let flows = entries.filter(|entry| is_flow(entry.record_type));
-        flows.map(|entry| entry.rows).sum()
+    pub const fn archive_records(&self) -> u64 {
+        self.held.flow_rows
     }
 
     /// Records in the store that are no flows: options data and counters.
     #[must_use]
     pub fn other_records(&self) -> u64 {
-        let blocks = self.blocks.iter().map(|block| block.rows() as u64);
-        let segments = self.segments.iter().map(|segment| segment.entry().rows);
-        blocks.chain(segments).sum::<u64>() - self.flow_records()
+        let others = self.blocks.iter().filter(|block| !is_flow(block.id().lane.record_type()));
+        self.held.other_rows + others.map(|block| block.rows() as u64).sum::<u64>()
     }
 
     /// Octets of all segments.
     #[must_use]
-    pub fn archive_bytes(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.entry().bytes).sum()
+    pub const fn archive_bytes(&self) -> u64 {
+        self.held.bytes
     }
 
     /// Octets of the index beside the segments, of which there is none.
@@ -140,10 +191,19 @@ impl StoreSnapshot {
     /// The times of receipt of the first and the last record, in milliseconds since 1970.
     #[must_use]
     pub fn received(&self) -> Option<(i64, i64)> {
-        let segments = self.segments.iter().map(|segment| segment.entry().received);
+        let segments = self.held.received.into_iter();
         let blocks = self.blocks.iter().map(|block| block.received());
         segments.chain(blocks).reduce(|all, one| (all.0.min(one.0), all.1.max(one.1)))
     }
+}
+
+/// Was a segment let go that an older look at the store listed?
+///
+/// # Errors
+/// If the manifest cannot be read.
+pub fn was_expired(store: &Path, segment: &SegmentEntry) -> Result<bool, ArchiveError> {
+    let manifest = Manifest::load(&Store::find(store)?.archive_dir())?;
+    Ok(manifest.has_let_go(segment.id))
 }
 
 fn is_flow(record_type: RecordType) -> bool {

@@ -57,6 +57,12 @@ impl FlowSpan {
         }
     }
 
+    /// Widens the span to rows that lie within some times, or anywhere if there are none.
+    pub(super) fn add_range(&mut self, times: Option<(i64, i64)>) {
+        self.is_anywhere |= times.is_none();
+        self.widen(times.map(|times| times.0), times.map(|times| times.1));
+    }
+
     fn widen(&mut self, start: Option<i64>, end: Option<i64>) {
         if let (Some(start), Some(end)) = (start, end) {
             let (first, last) = self.span.get_or_insert((start, end));

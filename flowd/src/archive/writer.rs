@@ -7,7 +7,8 @@ use super::schema::schema;
 use super::times::FlowSpan;
 use crate::model::time::UnixMillis;
 use crate::model::{Column, RecordType};
-use crate::ring::Block;
+use crate::ring::{Block, BlockId};
+use arrow_array::RecordBatch;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -133,20 +134,52 @@ impl SegmentWriter {
             let room = self.config.row_group_rows - self.group_rows;
             let rows = first..block.rows().min(first + room);
             let batch = block_batch(block, rows.clone(), &columns)?;
-            let written = self.writer.write(&batch);
-            written.map_err(ArchiveError::segment(&self.new.0))?;
             self.group_span.add(block, rows.clone());
-            self.group_rows += rows.len();
-            if self.group_rows == self.config.row_group_rows {
-                self.end_row_group()?;
-            }
+            self.write_rows(&batch)?;
             first = rows.end;
         }
         let (earliest, latest) = block.received();
         let received = &mut self.entry.received;
         *received = (received.0.min(earliest), received.1.max(latest));
         self.entry.rows += block.rows() as u64;
-        self.cover(block);
+        let BlockId { shard, lane, number } = block.id();
+        self.cover(Covered { shard, lane, first: number, last: number });
+        Ok(())
+    }
+
+    /// Adds rows of another segment, whose flows lie within some times.
+    pub(super) fn write_batch(
+        &mut self,
+        batch: &RecordBatch,
+        times: Option<(i64, i64)>,
+    ) -> Result<(), ArchiveError> {
+        let mut first = 0;
+        while first < batch.num_rows() {
+            let room = self.config.row_group_rows - self.group_rows;
+            let count = room.min(batch.num_rows() - first);
+            self.group_span.add_range(times);
+            self.write_rows(&batch.slice(first, count))?;
+            first += count;
+        }
+        Ok(())
+    }
+
+    /// Takes the place of a segment whose rows were all added.
+    pub(super) fn take_over(&mut self, segment: &SegmentEntry) {
+        let received = &mut self.entry.received;
+        *received = (received.0.min(segment.received.0), received.1.max(segment.received.1));
+        self.entry.rows += segment.rows;
+        segment.covered.iter().for_each(|covered| self.cover(*covered));
+    }
+
+    /// Adds rows that fit into the row group, and ends it if it is full.
+    fn write_rows(&mut self, batch: &RecordBatch) -> Result<(), ArchiveError> {
+        let written = self.writer.write(batch);
+        written.map_err(ArchiveError::segment(&self.new.0))?;
+        self.group_rows += batch.num_rows();
+        if self.group_rows == self.config.row_group_rows {
+            self.end_row_group()?;
+        }
         Ok(())
     }
 
@@ -183,19 +216,14 @@ impl SegmentWriter {
         Ok(())
     }
 
-    fn cover(&mut self, block: &Block) {
-        let id = block.id();
-        let same_lane = self.entry.covered.iter_mut().find(|covered| {
-            (covered.shard, covered.lane, covered.last + 1) == (id.shard, id.lane, id.number)
+    fn cover(&mut self, blocks: Covered) {
+        let before = self.entry.covered.iter_mut().find(|covered| {
+            (covered.shard, covered.lane, covered.last + 1)
+                == (blocks.shard, blocks.lane, blocks.first)
         });
-        match same_lane {
-            Some(covered) => covered.last = id.number,
-            None => self.entry.covered.push(Covered {
-                shard: id.shard,
-                lane: id.lane,
-                first: id.number,
-                last: id.number,
-            }),
+        match before {
+            Some(covered) => covered.last = blocks.last,
+            None => self.entry.covered.push(blocks),
         }
     }
 }

@@ -21,12 +21,24 @@ pub(super) fn print(info: &Info, out: &mut impl Write) -> io::Result<()> {
     )?;
     writeln!(
         out,
-        "size        archive {}, index {}",
+        "size        archive {} in {} segments, index {}",
         size(info.archive_bytes),
+        info.segments,
         size(info.index_bytes)
     )?;
     if let Some((first, last)) = &info.received {
         writeln!(out, "received    {first} to {last}")?;
+    }
+    if let Some(expired) = &info.expired {
+        writeln!(
+            out,
+            "expired     {} flows, {} others, {}, received {} to {}",
+            expired.flow_records,
+            expired.other_records,
+            size(expired.bytes),
+            expired.received.0,
+            expired.received.1
+        )?;
     }
     writeln!(
         out,
@@ -154,7 +166,7 @@ fn cells(exporter: &ExporterStatistics) -> [String; 13] {
 }
 
 /// Octets in the unit that suits them.
-fn size(octets: u64) -> String {
+pub(super) fn size(octets: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut scaled = octets as f64;
     let mut unit = 0;

@@ -11,6 +11,7 @@ mod resolve;
 mod run;
 mod status;
 
+use args::store::Store;
 use args::{Arguments, Command};
 use clap::{CommandFactory, Parser};
 use exit::Outcome;
@@ -65,7 +66,9 @@ fn dispatch(command: Command) -> anyhow::Result<Outcome> {
         Command::Resend(resend) => run::resend(&resend),
         Command::Query(query) => run::query(&query),
         Command::Top(top) => run::top(&top),
-        Command::Store(args::store::Store::Info(info)) => run::info(&info),
+        Command::Store(Store::Info(info)) => run::info(&info),
+        Command::Store(Store::Compact(compact)) => run::compact(&compact),
+        Command::Store(Store::Expire(expire)) => run::expire(&expire),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

@@ -1,6 +1,7 @@
 //! Text of the command line -> typed values, each mistake one line that says what was expected.
 
-use crate::app::collect::{ListenAddress, Prefix, Transport};
+use super::args::store::expire::Keep;
+use crate::app::collect::{ListenAddress, Prefix, Retention, Transport};
 use crate::query::quantity;
 use anyhow::{Context, Result, bail};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -111,6 +112,20 @@ pub(super) fn speed(option: &str, text: &str) -> Result<Option<f64>> {
 /// A size of an option.
 pub(super) fn size(option: &str, text: &str) -> Result<u64> {
     quantity::parse_size(text).with_context(|| option.to_owned())
+}
+
+/// How much of the archive is kept.
+pub(super) fn retention(keep: &Keep) -> Result<Retention> {
+    let Keep { keep_for, keep_size, keep_free } = keep;
+    let octets =
+        |option, text: &Option<String>| text.as_deref().map(|text| size(option, text)).transpose();
+    let time = keep_for.as_deref().map(|text| duration("--keep-for", text)).transpose()?;
+    Ok(Retention {
+        // A duration of an option is one that milliseconds can tell.
+        keep_millis: time.map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX)),
+        keep_size: octets("--keep-size", keep_size)?,
+        keep_free: octets("--keep-free", keep_free)?,
+    })
 }
 
 #[cfg(test)]

@@ -51,6 +51,14 @@ pub struct ArchiveFigures {
     pub bytes: u64,
     /// Tries that failed.
     pub failures: u64,
+    /// Records let go, for their age or for want of room.
+    pub expired_records: u64,
+    /// Of these, such as went because the disk was nearly full.
+    pub expired_for_room: u64,
+    /// Segments that were merged into others.
+    pub merged_segments: u64,
+    /// Looks at which a disk nearly full kept everything from being archived.
+    pub held_back: u64,
 }
 
 /// Address, domain and protocol of an exporter.
@@ -257,7 +265,16 @@ fn write_oddities(page: &mut Exposition, collect: &Statistics) {
 
 fn write_store(page: &mut Exposition, ring: &RingFigures, archive: &ArchiveFigures) {
     let RingFigures { appended_records, dropped_records, size, sealed_blocks } = ring;
-    let ArchiveFigures { segments, records, bytes, failures } = archive;
+    let ArchiveFigures {
+        segments,
+        records,
+        bytes,
+        failures,
+        expired_records,
+        expired_for_room,
+        merged_segments,
+        held_back,
+    } = archive;
     let name = "flowd_ring_appended_records_total";
     page.single(name, Kind::Counter, "Records that the ring took.", *appended_records);
     let name = "flowd_ring_dropped_records_total";
@@ -276,6 +293,26 @@ fn write_store(page: &mut Exposition, ring: &RingFigures, archive: &ArchiveFigur
             "flowd_archive_failed_segments_total",
             "Segments that could not be written; their blocks stay in the ring.",
             failures,
+        ),
+        (
+            "flowd_archive_expired_records_total",
+            "Records let go, for their age or for want of room.",
+            expired_records,
+        ),
+        (
+            "flowd_archive_expired_for_room_records_total",
+            "Records let go because the disk was nearly full.",
+            expired_for_room,
+        ),
+        (
+            "flowd_archive_merged_segments_total",
+            "Segments that were merged into others of their hour.",
+            merged_segments,
+        ),
+        (
+            "flowd_archive_held_back_total",
+            "Looks at which a disk nearly full kept everything from being archived.",
+            held_back,
         ),
     ] {
         page.single(name, Kind::Counter, help, *value);

@@ -26,7 +26,8 @@ pub trait Source: Sync {
     fn part_time_range(&self, part: usize) -> Option<(i64, i64)>;
 
     /// Some columns of all records of a part, in the order asked for. They are named by their
-    /// place in [`schema`]. A column that no record of the part has may be left out.
+    /// place in [`schema`]. A column that no record of the part has may be left out. Of a part
+    /// that turns out to be gone the first call may return no row; the coverage then says so.
     fn read(&self, part: usize, columns: &[usize]) -> Result<RecordBatch, SourceError>;
 
     /// Some columns of those records of a part whose bit is set. A source that can skip what is
@@ -38,7 +39,8 @@ pub trait Source: Sync {
         rows: &BooleanBuffer,
     ) -> Result<RecordBatch, SourceError> {
         let batch = self.read(part, columns)?;
-        Ok(filter_batch(&batch, rows)?)
+        // A part that is gone since it was listed has no rows to choose from.
+        if batch.num_rows() == 0 { Ok(batch) } else { Ok(filter_batch(&batch, rows)?) }
     }
 
     /// What is held and what is missing, for the end of the answer.

@@ -108,6 +108,8 @@ struct State {
     sealed_count: u64,
     writers: BTreeSet<u16>,
     lost: Vec<LostRows>,
+    /// Octets beyond which blocks may not grow for now.
+    size_held: Option<u64>,
 }
 
 /// The blocks of a store, for its writers and its archiver.
@@ -308,6 +310,19 @@ impl Ring {
         recover::set_aside(&block.path)
     }
 
+    /// Keeps blocks from taking more room than they do now, or lets them again: the disk is
+    /// nearly full, or not any more.
+    pub fn set_growth(&self, may_grow: bool) {
+        let mut state = self.state();
+        state.size_held = if may_grow { None } else { Some(state.size) };
+    }
+
+    /// What was lost and nobody has taken yet.
+    #[must_use]
+    pub fn untold_losses(&self) -> Vec<LostRows> {
+        self.state().lost.clone()
+    }
+
     /// What was lost since this was last asked. Who takes it keeps it.
     #[must_use]
     pub fn take_lost(&self) -> Vec<LostRows> {
@@ -341,7 +356,7 @@ impl Ring {
         size: u64,
     ) -> Result<BlockId, RingError> {
         let mut state = self.state();
-        let size_max = self.config.size_max();
+        let size_max = self.config.size_max().min(state.size_held.unwrap_or(u64::MAX));
         while state.size + size > size_max {
             if !(self.config.when_full == WhenFull::DropOldest && self.drop_oldest(&mut state)) {
                 return Err(RingError::Full { size: state.size });

@@ -113,7 +113,9 @@ fn an_archive_without_its_manifest_is_no_empty_store() {
     let store = folder.path().join("store");
     let store_path = store.to_str().unwrap();
     run(&["replay", &test_pcap("demo-traffic.pcap"), "--store", store_path]).ok();
-    fs::remove_file(store.join("archive/manifest.jsonl")).unwrap();
+    for name in ["manifest.jsonl", "manifest.copy.jsonl"] {
+        fs::remove_file(store.join("archive").join(name)).unwrap();
+    }
     let listen = format!("udp://127.0.0.1:{}", free_port());
     for command in [
         &["query", "--store", store_path][..],

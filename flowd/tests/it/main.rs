@@ -18,6 +18,7 @@ mod export_collect;
 mod foreign_bpf;
 mod host;
 mod interop;
+mod keep;
 mod live_captures;
 mod live_counts;
 mod live_interop;

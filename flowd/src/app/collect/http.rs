@@ -22,7 +22,19 @@ pub(super) struct Running {
 impl Source for Running {
     fn figures(&self) -> Figures {
         let Self { started, books, ring, archived, stop: _ } = self;
-        let ArchiveCounters { segments, rows, bytes, failures } = &**archived;
+        let ArchiveCounters {
+            segments,
+            rows,
+            bytes,
+            failures,
+            expired_segments: _,
+            expired_rows,
+            expired_bytes: _,
+            expired_for_room,
+            merged_segments,
+            merged_rows: _,
+            held_back,
+        } = &**archived;
         let drops = ring.drops();
         Figures {
             started: *started,
@@ -41,6 +53,10 @@ impl Source for Running {
                 records: rows.value(),
                 bytes: bytes.value(),
                 failures: failures.value(),
+                expired_records: expired_rows.value(),
+                expired_for_room: expired_for_room.value(),
+                merged_segments: merged_segments.value(),
+                held_back: held_back.value(),
             },
         }
     }

@@ -6,6 +6,7 @@ mod unsaved;
 mod workers;
 
 use super::collect_memory::Memory;
+use super::refusals::Refusals;
 use super::statistics::{REQUEST, StoreStatistics};
 use super::{clock, control, shutdown, statistics};
 use crate::archive::{ArchiveConfig, Archiver, OpenStore, open_store};
@@ -16,12 +17,13 @@ use crate::telemetry::{Flag, Throttle};
 use anyhow::{Context, Result};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tracing::error;
 
 pub use super::collect_memory::Restored;
+pub use crate::archive::Retention;
 pub use crate::collect::{ListenAddress, Prefix, Transport};
 pub use crate::ring::{RingConfig, WhenFull};
 
@@ -49,6 +51,8 @@ pub struct Plan {
     pub worker_count: usize,
     /// Limits of the ring.
     pub ring: RingConfig,
+    /// How much of the archive is kept.
+    pub retention: Retention,
     /// Socket receive buffer, octets.
     pub receive_buffer_size: usize,
 }
@@ -92,8 +96,9 @@ pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
     let receivers = workers::open(plan, &memory)?;
     #[cfg(feature = "http")]
     let mut server = plan.http.map(crate::http::Server::bind).transpose()?;
-    let OpenStore { ring, archiver, recovery } =
-        open_store(&plan.store, plan.ring, ArchiveConfig::for_ring(&plan.ring))?;
+    let archive =
+        ArchiveConfig { retention: plan.retention, ..ArchiveConfig::for_ring(&plan.ring) };
+    let OpenStore { ring, mut archiver, recovery } = open_store(&plan.store, plan.ring, archive)?;
     // The store is locked now: nobody else writes its files.
     let restored = memory.restore()?;
     let mut earlier = StoreStatistics::read(&plan.store);
@@ -101,6 +106,10 @@ pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
         books.take_up(&unsaved::in_ring(&ring, UnixMillis(earlier.at)));
     }
     earlier.begin(clock::now());
+    // What the last collector lost and could not write down before it was killed.
+    archiver.tell(std::mem::take(&mut earlier.untold))?;
+    let refusals = Refusals::after(std::mem::take(&mut earlier.refused), clock::now());
+    let refusals = Arc::new(Mutex::new(refusals));
     // Raised once the workers have sealed their last blocks.
     let sealed = Arc::new(Flag::default());
     #[cfg(feature = "http")]
@@ -115,7 +124,7 @@ pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
     }
     let statistics = {
         let (books, ring) = (Arc::clone(&books), Arc::clone(&ring));
-        move || StoreStatistics::now(&earlier, clock::now(), &books, &ring)
+        move || StoreStatistics::now(&earlier, clock::now(), &books, &ring, &refusals)
     };
     serve_statistics(plan, statistics.clone())?;
     #[cfg(feature = "http")]

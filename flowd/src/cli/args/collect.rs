@@ -1,5 +1,6 @@
 //! `flowd collect`.
 
+use super::store::expire::Keep;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -7,10 +8,15 @@ const EXAMPLES: &str = "\
 Examples:
   flowd collect --listen udp://0.0.0.0:2055 --store /var/lib/flowd
   flowd collect --listen udp://[::]:2055,udp://[::]:9995 --store ./store --workers 4 --ring-size 4GiB
+  flowd collect --listen udp://[::]:2055 --store ./store --keep-for 400d --keep-size 20TB
   flowd collect --listen udp://[::]:2055,tcp://[::]:4739 --store ./store \\
     --allow 192.0.2.0/24,2001:db8::/32 --http 127.0.0.1:9100
 
 Every UDP address takes all protocols. TCP is for IPFIX (RFC 7011); its usual port is 4739.
+
+When the disk is nearly full (below --keep-free, else below 5 % or 2 GiB, whichever is less), the
+oldest hours go if any of --keep-for, --keep-size and --keep-free is given. Without them nothing is
+ever let go: archiving stops then, the ring stops growing, and --when-full decides.
 
 Records are in answers at once and survive a crash of the program. SIGTERM or SIGINT ends the
 collector cleanly: what is in the ring moves to the archive first.";
@@ -48,6 +54,9 @@ pub(in crate::cli) struct Collect {
     /// What to give up once the backlog is full; what is given up is counted.
     #[arg(long, value_enum, default_value_t)]
     pub(in crate::cli) when_full: WhenFull,
+    /// How much is kept.
+    #[command(flatten)]
+    pub(in crate::cli) keep: Keep,
     /// Receive buffer of each UDP socket.
     #[arg(long, value_name = "SIZE", default_value = "64MiB")]
     pub(in crate::cli) receive_buffer: String,

@@ -34,6 +34,7 @@ pub(in crate::cli) fn collect(arguments: &Collect) -> Result<Outcome> {
         store: arguments.store.clone(),
         worker_count,
         ring,
+        retention: resolve::retention(&arguments.keep)?,
         receive_buffer_size: usize::try_from(receive_buffer).context("--receive-buffer")?,
     };
     let report = app::collect::run(&plan, &mut |ready| tell_ready(&plan, ready))?;

@@ -1,10 +1,15 @@
 //! `flowd store`.
 
 use crate::app;
-use crate::cli::args::store::{Info, InfoOutput};
-use crate::cli::exit::Outcome;
-use crate::cli::info::print as print_info;
-use anyhow::{Context, Result};
+use crate::app::store_care::{Expiry, Merged, Retention};
+use crate::cli::args::store::compact::Compact;
+use crate::cli::args::store::expire::Expire;
+use crate::cli::args::store::info::{Info, InfoOutput};
+use crate::cli::exit::{Outcome, say};
+use crate::cli::info::{print as print_info, size};
+use crate::cli::resolve;
+use crate::model::time::UnixMillis;
+use anyhow::{Context, Result, bail};
 use std::io::{self, Write};
 
 /// `flowd store info`.
@@ -19,5 +24,41 @@ pub(in crate::cli) fn info(arguments: &Info) -> Result<Outcome> {
         InfoOutput::Table => print_info(&state, &mut out),
     }
     .context("print the store's state")?;
+    Ok(Outcome::Done)
+}
+
+/// `flowd store expire`.
+pub(in crate::cli) fn expire(arguments: &Expire) -> Result<Outcome> {
+    let retention = resolve::retention(&arguments.keep)?;
+    if retention == Retention::default() {
+        bail!("say how much is to be kept: --keep-for, --keep-size or --keep-free");
+    }
+    let expiry = app::store_care::expire(&arguments.store, retention, arguments.dry_run)?;
+    tell_expiry(&expiry, arguments.dry_run);
+    Ok(Outcome::Done)
+}
+
+fn tell_expiry(expiry: &Expiry, dry_run: bool) {
+    let went = if dry_run { "would go" } else { "went" };
+    match expiry.received() {
+        None => say(format_args!("nothing is due")),
+        Some((first, last)) => say(format_args!(
+            "{} records in {} segments {went}, {}, received {} to {}",
+            expiry.rows(),
+            expiry.segments.len(),
+            size(expiry.bytes()),
+            UnixMillis(first),
+            UnixMillis(last),
+        )),
+    }
+}
+
+/// `flowd store compact`.
+pub(in crate::cli) fn compact(arguments: &Compact) -> Result<Outcome> {
+    let Merged { from, into, rows } = app::store_care::compact(&arguments.store)?;
+    match from {
+        0 => say(format_args!("nothing to merge")),
+        _ => say(format_args!("{from} segments became {into}, with {rows} records")),
+    }
     Ok(Outcome::Done)
 }

@@ -1,0 +1,52 @@
+//! `flowd store expire` and `flowd store compact`: what a collector does beside its work, done on a
+//! store that has none.
+
+use super::clock;
+use crate::archive::{ArchiveConfig, Archiver, Manifest, OpenStore, open_store};
+use crate::ring::{RingConfig, Store};
+use anyhow::Result;
+use std::path::Path;
+
+pub use crate::archive::{Expiry, Merged, Retention};
+
+/// Lets go what is due, or only says what that is. The clock of this machine tells ages.
+///
+/// # Errors
+/// If there is no store, or it is in use, or cannot be written to.
+pub fn expire(store: &Path, retention: Retention, dry_run: bool) -> Result<Expiry> {
+    let archive_dir = Store::find(store)?.archive_dir();
+    let now = clock::now();
+    if dry_run {
+        let manifest = Manifest::load(&archive_dir)?;
+        let wanted = retention.wanted(&archive_dir)?;
+        return Ok(retention.due(&manifest, Some(now), wanted));
+    }
+    // The files go at once: who runs this wants the room.
+    let mut archiver = open(store, ArchiveConfig { unlink_grace_millis: 0, ..config(retention) })?;
+    let expiry = archiver.due(now)?;
+    archiver.expire(&expiry, now)?;
+    archiver.remove_withdrawn(now)?;
+    Ok(expiry)
+}
+
+/// Merges small segments of an hour. Their files stay for a quarter of an hour, for those who read
+/// them, and are removed by whatever writes to the store after that.
+///
+/// # Errors
+/// If there is no store, or it is in use, or cannot be written to.
+pub fn compact(store: &Path) -> Result<Merged> {
+    Store::find(store)?;
+    let mut archiver = open(store, config(Retention::default()))?;
+    let now = clock::now();
+    archiver.remove_withdrawn(now)?;
+    Ok(archiver.merge_all(now, &|| true)?)
+}
+
+fn config(retention: Retention) -> ArchiveConfig {
+    ArchiveConfig { retention, ..ArchiveConfig::for_ring(&RingConfig::default()) }
+}
+
+fn open(store: &Path, config: ArchiveConfig) -> Result<Archiver> {
+    let OpenStore { archiver, .. } = open_store(store, RingConfig::default(), config)?;
+    Ok(archiver)
+}
