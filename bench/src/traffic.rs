@@ -271,7 +271,10 @@ mod tests {
     fn conversations_have_two_directions_and_scans_one() {
         let flows = flows(2 * CONVERSATIONS);
         let ends = |flow: &Flow| {
-            [(flow.source_address, flow.source_port), (flow.destination_address, flow.destination_port)]
+            [
+                (flow.source_address, flow.source_port),
+                (flow.destination_address, flow.destination_port),
+            ]
         };
         let mut seen: HashMap<_, u32> = HashMap::new();
         flows.iter().for_each(|flow| *seen.entry(ends(flow)).or_default() += 1);

@@ -3,13 +3,13 @@
 use super::clock;
 use super::elements;
 use super::statistics::StoreStatistics;
-use crate::archive::{SegmentReader, StoreSnapshot, block_batch, block_time_range};
+use crate::archive::{SegmentReader, StoreSnapshot, block_batch, block_rows, block_time_range};
 use crate::collect::Statistics;
 use crate::model::time::UnixMillis;
 use crate::model::{ObservationDomainId, RecordType};
 use crate::query::{
-    Coverage, ExporterLoss, Gap, Outcome, Plan, RecordBatch, SampledExporter, Sink, Source,
-    SourceError,
+    BooleanBuffer, Coverage, ExporterLoss, Gap, Outcome, Plan, RecordBatch, SampledExporter, Sink,
+    Source, SourceError,
 };
 use crate::ring::Block;
 use crate::telemetry::Flag;
@@ -100,6 +100,18 @@ impl Source for StoreSource {
         Ok(match &self.parts[part] {
             Part::Block(block) => block_batch(block, 0..block.rows(), columns)?,
             Part::RowGroup(segment, group) => segment.read(*group, columns)?,
+        })
+    }
+
+    fn read_rows(
+        &self,
+        part: usize,
+        columns: &[usize],
+        rows: &BooleanBuffer,
+    ) -> Result<RecordBatch, SourceError> {
+        Ok(match &self.parts[part] {
+            Part::Block(block) => block_rows(block, columns, rows)?,
+            Part::RowGroup(segment, group) => segment.read_rows(*group, columns, rows)?,
         })
     }
 

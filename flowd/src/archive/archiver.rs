@@ -11,6 +11,7 @@
 
 use super::error::ArchiveError;
 use super::manifest::{Entry, Manifest, SegmentEntry, remove_if_there, remove_new, sync_dir};
+use super::schema::SegmentColumns;
 use super::writer::{NEW_SUFFIX, SegmentConfig, SegmentWriter};
 use crate::model::RecordType;
 use crate::model::time::UnixMillis;
@@ -340,6 +341,7 @@ impl Archiver {
             self.manifest.next_segment(),
             first.id().lane.record_type(),
             first.hour(),
+            SegmentColumns::of_blocks(&blocks),
             self.config.segment,
         )?;
         for block in &blocks {

@@ -31,8 +31,10 @@
 
 mod archiver;
 mod buffers;
+mod cluster;
 mod columns;
 mod elements;
+mod encodings;
 mod error;
 mod manifest;
 pub mod schema;
@@ -53,7 +55,7 @@ mod store_tests;
 mod tests;
 
 pub use archiver::{ArchiveConfig, ArchiveCounters, Archiver, OpenStore, open_store};
-pub use columns::block_batch;
+pub use columns::{block_batch, block_rows};
 pub use error::ArchiveError;
 pub use manifest::{Covered, Entry, LossEntry, Manifest, RowGroupEntry, SegmentEntry};
 pub use segment::SegmentReader;
