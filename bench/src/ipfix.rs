@@ -28,7 +28,7 @@ const HEADER_SIZE: usize = 16;
 /// Records that fit a Message beside the template.
 pub const RECORDS_MAX: usize = records_max(HEADER_SIZE, &FIELDS);
 
-/// Writes one Message. Flows end when it says it was made; `sequence` counts Data Records.
+/// Writes one Message. Flows end their age before it says it was made; `sequence` counts Data Records.
 pub fn encode(out: &mut Vec<u8>, header: Header, with_template: bool, flows: &[Flow]) {
     assert!(flows.len() <= RECORDS_MAX, "the records fit a Message");
     out.clear();
@@ -59,7 +59,7 @@ fn encode_flow(out: &mut Vec<u8>, unix_seconds: u32, flow: &Flow) {
     ] {
         out.extend_from_slice(&word.to_be_bytes());
     }
-    let end = u64::from(unix_seconds) * 1_000;
+    let end = u64::from(unix_seconds) * 1_000 - u64::from(flow.age_millis);
     let start = end - u64::from(flow.duration_millis);
     for number in [u64::from(flow.packets), u64::from(flow.octets), start, end] {
         out.extend_from_slice(&number.to_be_bytes());

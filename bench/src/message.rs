@@ -139,8 +139,9 @@ pub fn fixed(version: u16, header: Header, flows: &[Flow]) -> Vec<u8> {
 fn fixed_record(out: &mut Vec<u8>, version: u16, uptime_millis: u32, flow: &Flow) {
     out.extend(long_words(&[flow.source_address, flow.destination_address, flow.next_hop]));
     out.extend(words(&[flow.ingress_interface as u16, flow.egress_interface as u16]));
-    let first = uptime_millis.wrapping_sub(flow.duration_millis);
-    out.extend(long_words(&[flow.packets, flow.octets, first, uptime_millis]));
+    let last = uptime_millis.wrapping_sub(flow.age_millis);
+    let first = last.wrapping_sub(flow.duration_millis);
+    out.extend(long_words(&[flow.packets, flow.octets, first, last]));
     out.extend(words(&[flow.source_port, flow.destination_port]));
     if version == 1 {
         out.extend([0, 0, flow.protocol, flow.class_of_service, flow.tcp_control_bits]);

@@ -28,7 +28,7 @@ const HEADER_SIZE: usize = 20;
 /// Records that fit a datagram beside the template.
 pub const RECORDS_MAX: usize = records_max(HEADER_SIZE, &FIELDS);
 
-/// Writes one datagram. Flows end when the message says it was made.
+/// Writes one datagram. Flows end their age before the message says it was made.
 pub fn encode(out: &mut Vec<u8>, header: Header, with_template: bool, flows: &[Flow]) {
     assert!(flows.len() <= RECORDS_MAX, "the records fit a datagram");
     out.clear();
@@ -63,7 +63,8 @@ pub fn stamp(datagram: &mut [u8], unix_seconds: u32, sequence: u32, domain: u32)
 }
 
 fn encode_flow(out: &mut Vec<u8>, uptime_millis: u32, flow: &Flow) {
-    let first = uptime_millis.wrapping_sub(flow.duration_millis);
+    let last = uptime_millis.wrapping_sub(flow.age_millis);
+    let first = last.wrapping_sub(flow.duration_millis);
     for word in [
         flow.source_address,
         flow.destination_address,
@@ -73,7 +74,7 @@ fn encode_flow(out: &mut Vec<u8>, uptime_millis: u32, flow: &Flow) {
         flow.packets,
         flow.octets,
         first,
-        uptime_millis,
+        last,
     ] {
         out.extend_from_slice(&word.to_be_bytes());
     }

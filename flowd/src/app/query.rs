@@ -4,15 +4,15 @@ use super::clock;
 use super::elements;
 use super::statistics::StoreStatistics;
 use crate::archive::{
-    ArchiveError, SegmentReader, StoreSnapshot, block_batch, block_time_range, was_expired,
+    ArchiveError, SegmentReader, StoreSnapshot, block_batch, block_rows, block_time_range, was_expired,
 };
 use crate::collect::Statistics;
 use crate::model::time::UnixMillis;
 use crate::model::{ObservationDomainId, RecordType};
 use crate::query::time_range::TimeRange;
 use crate::query::{
-    Coverage, ExporterLoss, Gap, Outcome, Plan, RecordBatch, SampledExporter, Sink, Source,
-    SourceError,
+    BooleanBuffer, Coverage, ExporterLoss, Gap, Outcome, Plan, RecordBatch, SampledExporter, Sink,
+    Source, SourceError,
 };
 use crate::ring::Block;
 use crate::telemetry::Flag;
@@ -134,13 +134,17 @@ impl StoreSource {
         }
     }
 
-    fn read_group(
+    /// Reads some columns of a segment, if its file is there.
+    fn read_segment(
         &self,
         segment: &Segment,
-        group: usize,
         columns: &[usize],
+        read: impl FnOnce(&SegmentReader) -> Result<RecordBatch, ArchiveError>,
     ) -> Result<RecordBatch, SourceError> {
-        match segment.reader.read(group, columns) {
+        if !self.is_there(segment) {
+            return Ok(SegmentReader::no_rows(columns)?);
+        }
+        match read(&segment.reader) {
             Ok(batch) => {
                 segment.was_read.raise();
                 Ok(batch)
@@ -180,10 +184,23 @@ impl Source for StoreSource {
     fn read(&self, part: usize, columns: &[usize]) -> Result<RecordBatch, SourceError> {
         match &self.parts[part] {
             Part::Block(block) => Ok(block_batch(block, 0..block.rows(), columns)?),
-            Part::RowGroup(segment, _) if !self.is_there(segment) => {
-                Ok(SegmentReader::no_rows(columns)?)
+            Part::RowGroup(segment, group) => {
+                self.read_segment(segment, columns, |segment| segment.read(*group, columns))
             }
-            Part::RowGroup(segment, group) => self.read_group(segment, *group, columns),
+        }
+    }
+
+    fn read_rows(
+        &self,
+        part: usize,
+        columns: &[usize],
+        rows: &BooleanBuffer,
+    ) -> Result<RecordBatch, SourceError> {
+        match &self.parts[part] {
+            Part::Block(block) => Ok(block_rows(block, columns, rows)?),
+            Part::RowGroup(segment, group) => {
+                self.read_segment(segment, columns, |segment| segment.read_rows(*group, columns, rows))
+            }
         }
     }
 

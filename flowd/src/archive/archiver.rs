@@ -13,6 +13,7 @@ use super::error::ArchiveError;
 use super::free_space::FreeSpace;
 use super::manifest::{Entry, LossEntry, Manifest, SegmentEntry, remove_if_there, sync_dir};
 use super::retention::{Care, Retention, WithdrawnFile};
+use super::schema::SegmentColumns;
 use super::segment::WITHDRAWN_EXTENSION;
 use super::writer::{NEW_SUFFIX, SegmentConfig, SegmentWriter};
 use crate::model::RecordType;
@@ -398,6 +399,7 @@ impl Archiver {
             self.manifest.next_segment(),
             first.id().lane.record_type(),
             first.hour(),
+            SegmentColumns::of_blocks(&blocks),
             self.config.segment,
         )?;
         for block in &blocks {

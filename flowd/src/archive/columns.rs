@@ -16,7 +16,8 @@ use arrow_array::{
     ArrayRef, FixedSizeBinaryArray, PrimitiveArray, RecordBatch, RecordBatchOptions, UInt32Array,
     new_null_array,
 };
-use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBuffer, ScalarBuffer};
+use arrow_buffer::{BooleanBuffer, BooleanBufferBuilder, Buffer, NullBuffer, ScalarBuffer};
+use arrow_select::filter::filter_record_batch;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
@@ -38,6 +39,19 @@ pub fn block_batch(
     let arrays = arrays.collect::<Result<Vec<_>, _>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(batch.rows.len()));
     Ok(RecordBatch::try_new_with_options(projected, arrays, &options)?)
+}
+
+/// Those rows of a block whose bit is set, as [`block_batch`] has them all.
+///
+/// # Errors
+/// If a column index is not in the schema.
+pub fn block_rows(
+    block: &Arc<Block>,
+    columns: &[usize],
+    rows: &BooleanBuffer,
+) -> Result<RecordBatch, ArchiveError> {
+    let batch = block_batch(block, 0..rows.len(), columns)?;
+    Ok(filter_record_batch(&batch, &rows.clone().into())?)
 }
 
 struct BatchColumns<'a> {

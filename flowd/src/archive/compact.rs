@@ -11,6 +11,7 @@
 use super::archiver::Archiver;
 use super::error::ArchiveError;
 use super::manifest::{Entry, Manifest, SegmentEntry, WithdrawReason};
+use super::schema::SegmentColumns;
 use super::segment::SegmentReader;
 use super::writer::SegmentWriter;
 use crate::model::time::UnixMillis;
@@ -115,20 +116,30 @@ impl Archiver {
         let Some(first) = group.first() else {
             return Ok(None);
         };
+        let readers: Vec<SegmentReader> = (group.iter())
+            .map(|entry| SegmentReader::new(&self.archive_dir, entry.clone()))
+            .collect();
+        let columns = match SegmentColumns::of_segments(&readers) {
+            Ok(columns) => columns,
+            Err(error) => {
+                warn!(%error, "segments of its hour are not merged");
+                return Ok(None);
+            }
+        };
         let mut merged = SegmentWriter::create(
             &self.archive_dir,
             self.manifest.next_segment(),
             first.record_type,
             first.hour,
+            columns.clone(),
             self.config.segment,
         )?;
-        for entry in group {
-            let reader = SegmentReader::new(&self.archive_dir, entry.clone());
+        for reader in readers {
             for row_group in 0..reader.row_group_count() {
                 if !in_time() {
                     return Ok(None);
                 }
-                match reader.read_all(row_group) {
+                match reader.read(row_group, columns.indices()) {
                     Ok(batch) => {
                         merged.write_batch(&batch, reader.row_group_time_range(row_group))?;
                     }
@@ -138,7 +149,7 @@ impl Archiver {
                     }
                 }
             }
-            merged.take_over(entry);
+            merged.take_over(reader.entry());
         }
         merged.finish().map(Some)
     }

@@ -31,9 +31,11 @@
 
 mod archiver;
 mod buffers;
+mod cluster;
 mod columns;
 mod compact;
 mod elements;
+mod encodings;
 mod error;
 mod free_space;
 mod manifest;
@@ -56,7 +58,7 @@ mod store_tests;
 mod tests;
 
 pub use archiver::{ArchiveConfig, ArchiveCounters, Archiver, OpenStore, open_store};
-pub use columns::block_batch;
+pub use columns::{block_batch, block_rows};
 pub use compact::Merged;
 pub use error::ArchiveError;
 pub use manifest::{

@@ -1,7 +1,11 @@
 //! The columns of a segment, and of every batch that queries see: Information Element names.
 
-use crate::model::{Column, ColumnKind};
+use super::error::ArchiveError;
+use super::segment::SegmentReader;
+use crate::model::{Column, ColumnKind, ColumnSet};
+use crate::ring::Block;
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
 
 /// The exporter's address, if it is an IPv4 one (IE 130).
@@ -29,10 +33,51 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(fields))
 });
 
-/// The schema of every segment. All columns may be absent from a record, hence null.
+/// All columns that a segment may have. Any may be absent from a record, hence null.
 #[must_use]
 pub fn schema() -> &'static SchemaRef {
     &SCHEMA
+}
+
+/// The columns of one segment: those of [`schema`] that any of its records has a value in. A
+/// column that is not there takes no octet, neither in a row group nor in the footer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SegmentColumns(Vec<usize>);
+
+impl SegmentColumns {
+    /// The columns of blocks.
+    pub(super) fn of_blocks(blocks: &[Arc<Block>]) -> Self {
+        let columns = blocks.iter().map(|block| block.columns());
+        let columns = columns.fold(ColumnSet::EMPTY, ColumnSet::union);
+        let origins = || blocks.iter().flat_map(|block| block.origins());
+        let shapes = || blocks.iter().flat_map(|block| block.shapes());
+        let fields = schema().fields().iter().enumerate();
+        let used =
+            fields.filter(|(index, field)| match (Column::ALL.get(*index), &**field.name()) {
+                (Some(&column), _) => columns.contains(column),
+                (None, EXPORTER_IPV4) => origins().any(|origin| origin.address.is_ipv4()),
+                (None, EXPORTER_IPV6) => origins().any(|origin| origin.address.is_ipv6()),
+                (None, ELEMENTS) => shapes().any(|shape| !shape.extras.is_empty()),
+                (None, _) => true,
+            });
+        Self(used.map(|(index, _)| index).collect())
+    }
+
+    /// The columns of segments.
+    pub(super) fn of_segments(segments: &[SegmentReader]) -> Result<Self, ArchiveError> {
+        let mut names = HashSet::new();
+        for segment in segments {
+            names.extend(segment.column_names()?);
+        }
+        let fields = schema().fields().iter().enumerate();
+        let used = fields.filter(|(_, field)| names.contains(field.name()));
+        Ok(Self(used.map(|(index, _)| index).collect()))
+    }
+
+    /// Their places in [`schema`], in rising order.
+    pub(super) fn indices(&self) -> &[usize] {
+        &self.0
+    }
 }
 
 /// The type that a column's values have in Arrow and Parquet. An IPv4 address is a number, so

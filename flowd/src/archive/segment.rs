@@ -1,16 +1,21 @@
-//! SegmentReader: one segment for reading, a row group and some columns at a time.
+//! SegmentReader: one segment for reading, a row group and some columns at a time, or of that
+//! the pages with some rows.
 
 use super::error::ArchiveError;
 use super::manifest::SegmentEntry;
 use super::schema::schema;
 use arrow_array::{Array, RecordBatch, RecordBatchOptions, RecordBatchReader, new_null_array};
+use arrow_buffer::BooleanBuffer;
 use arrow_select::concat::concat_batches;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
 };
+use parquet::file::metadata::PageIndexPolicy;
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -91,14 +96,62 @@ impl SegmentReader {
         self.entry.row_groups.get(row_group)?.times
     }
 
-    /// Some columns of a row group, given by their index in the schema. A column that an older
+    /// Some columns of a row group, given by their index in the schema. A column that the
     /// segment does not have is null.
     ///
     /// # Errors
     /// If the file is gone, or not what the manifest says.
     pub fn read(&self, row_group: usize, columns: &[usize]) -> Result<RecordBatch, ArchiveError> {
-        let rows = self.row_group_rows(row_group);
-        let stored = self.read_stored(row_group, columns, rows)?;
+        self.read_selected(row_group, columns, None)
+    }
+
+    /// The same of those rows only whose bit is set: pages without such a row are not read.
+    ///
+    /// # Errors
+    /// If the file is gone, or not what the manifest says, or if there are not as many bits as
+    /// rows.
+    pub fn read_rows(
+        &self,
+        row_group: usize,
+        columns: &[usize],
+        rows: &BooleanBuffer,
+    ) -> Result<RecordBatch, ArchiveError> {
+        self.read_selected(row_group, columns, Some(rows))
+    }
+
+    /// How many octets each column takes in the file, in the file's order.
+    ///
+    /// # Errors
+    /// If the file is gone, or its footer is damaged.
+    pub fn column_bytes(&self) -> Result<Vec<(String, u64)>, ArchiveError> {
+        let file = File::open(&self.path).map_err(ArchiveError::io("open", &self.path))?;
+        let footer = self.guarded(|| self.footer(&file))?;
+        let mut columns: Vec<(String, u64)> = Vec::new();
+        for group in footer.metadata().row_groups() {
+            for chunk in group.columns() {
+                let size = u64::try_from(chunk.compressed_size()).unwrap_or_default();
+                let name = chunk.column_path().parts().first().map_or("", String::as_str);
+                match columns.iter_mut().find(|(known, _)| known == name) {
+                    Some((_, bytes)) => *bytes = bytes.saturating_add(size),
+                    None => columns.push((name.to_owned(), size)),
+                }
+            }
+        }
+        Ok(columns)
+    }
+
+    fn read_selected(
+        &self,
+        row_group: usize,
+        columns: &[usize],
+        selected: Option<&BooleanBuffer>,
+    ) -> Result<RecordBatch, ArchiveError> {
+        let group_rows = self.row_group_rows(row_group);
+        if selected.is_some_and(|selected| selected.len() != group_rows) {
+            return Err(self.damaged("another number of rows"));
+        }
+        let rows = selected.map_or(group_rows, BooleanBuffer::count_set_bits);
+        let stored = self.guarded(|| self.read_stored(row_group, columns, selected, rows))?;
         if stored.num_rows() != rows {
             return Err(self.damaged("another number of rows"));
         }
@@ -124,13 +177,14 @@ impl SegmentReader {
         Ok(RecordBatch::new_empty(Arc::new(schema().project(columns)?)))
     }
 
-    /// All columns of a row group, in the order of the schema.
+    /// The names of the columns that the file has.
     ///
     /// # Errors
-    /// As [`SegmentReader::read`].
-    pub(super) fn read_all(&self, row_group: usize) -> Result<RecordBatch, ArchiveError> {
-        let columns: Vec<usize> = (0..schema().fields().len()).collect();
-        self.read(row_group, &columns)
+    /// If the file is gone, or its footer is damaged.
+    pub(super) fn column_names(&self) -> Result<Vec<String>, ArchiveError> {
+        let file = self.open()?;
+        let footer = self.guarded(|| self.footer(&file))?;
+        Ok(footer.schema().fields().iter().map(|field| field.name().clone()).collect())
     }
 
     /// The columns that the file has of those asked for, in its own order.
@@ -138,31 +192,36 @@ impl SegmentReader {
         &self,
         row_group: usize,
         columns: &[usize],
+        selected: Option<&BooleanBuffer>,
         rows: usize,
     ) -> Result<RecordBatch, ArchiveError> {
         let file = self.open()?;
         let metadata = self.footer(&file)?;
-        if row_group >= metadata.metadata().num_row_groups() {
+        let Some(group) = metadata.metadata().row_groups().get(row_group) else {
             return Err(self.damaged("fewer row groups"));
-        }
-        let fields = metadata.schema().fields().iter().enumerate();
-        let wanted = |name: &String| {
-            columns.iter().any(|&column| {
-                let fields = schema().fields();
-                fields.get(column).is_some_and(|field| field.name() == name)
-            })
         };
-        let roots = fields.filter(|(_, field)| wanted(field.name()));
+        // The rows of the group as the manifest has them bound what is read, and what is kept.
+        if usize::try_from(group.num_rows()) != Ok(self.row_group_rows(row_group)) {
+            return Err(self.damaged("another number of rows"));
+        }
+        let wanted = columns.iter().filter_map(|&column| schema().fields().get(column));
+        let wanted: HashSet<&str> = wanted.map(|field| field.name().as_str()).collect();
+        let fields = metadata.schema().fields().iter().enumerate();
+        let roots = fields.filter(|(_, field)| wanted.contains(field.name().as_str()));
         let roots: Vec<usize> = roots.map(|(index, _)| index).collect();
         let mask = ProjectionMask::roots(metadata.parquet_schema(), roots);
-        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone())
+        let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone())
             .with_row_groups(vec![row_group])
             .with_projection(mask)
-            .with_batch_size(rows.max(1))
-            .build()
-            .map_err(ArchiveError::segment(&self.path))?;
+            .with_batch_size(rows.max(1));
+        if let Some(selected) = selected {
+            let selection = RowSelection::from_boolean_buffer(selected.clone());
+            reader = reader.with_row_selection(selection);
+        }
+        let reader = reader.build().map_err(ArchiveError::segment(&self.path))?;
         let projected = reader.schema();
-        let batches = reader.collect::<Result<Vec<_>, _>>()?;
+        let batches = reader.collect::<Result<Vec<_>, _>>();
+        let batches = batches.map_err(|error| ArchiveError::segment(&self.path)(error.into()))?;
         match <[RecordBatch; 1]>::try_from(batches) {
             Ok([batch]) => Ok(batch),
             Err(batches) => Ok(concat_batches(&projected, &batches)?),
@@ -181,14 +240,27 @@ impl SegmentReader {
         opened.map_err(ArchiveError::io("open", &self.path))
     }
 
+    /// What the footer says, and where the pages lie.
     fn footer(&self, file: &File) -> Result<&ArrowReaderMetadata, ArchiveError> {
         if let Some(footer) = self.footer.get() {
             return Ok(footer);
         }
-        let footer = ArrowReaderMetadata::load(file, ArrowReaderOptions::new())
-            .map_err(ArchiveError::segment(&self.path))?;
+        let options = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Optional);
+        let footer =
+            ArrowReaderMetadata::load(file, options).map_err(ArchiveError::segment(&self.path))?;
         // If two threads read it at once, one of the two stays.
         Ok(self.footer.get_or_init(|| footer))
+    }
+
+    /// Reads what may be damaged: the library asserts here and there what damaged octets do not
+    /// hold to, and whoever asks is to be told which file it is.
+    fn guarded<T>(
+        &self,
+        read: impl FnOnce() -> Result<T, ArchiveError>,
+    ) -> Result<T, ArchiveError> {
+        // What is shared is the footer, which is whole or not there.
+        catch_unwind(AssertUnwindSafe(read))
+            .unwrap_or_else(|_| Err(self.damaged("its octets make no sense")))
     }
 
     fn damaged(&self, what: &'static str) -> ArchiveError {

@@ -1,18 +1,18 @@
 //! SegmentWriter: sealed blocks into one Parquet file.
 
+use super::cluster::clustered;
 use super::columns::block_batch;
+use super::encodings::properties;
 use super::error::ArchiveError;
 use super::manifest::{Covered, RowGroupEntry, SegmentEntry, hex, sync_dir};
-use super::schema::schema;
+use super::schema::{SegmentColumns, schema};
 use super::times::FlowSpan;
+use crate::model::RecordType;
 use crate::model::time::UnixMillis;
-use crate::model::{Column, RecordType};
 use crate::ring::{Block, BlockId};
 use arrow_array::RecordBatch;
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::schema::types::ColumnPath;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -43,6 +43,7 @@ pub(super) struct SegmentWriter {
     archive_dir: PathBuf,
     new: NewFile,
     writer: ArrowWriter<HashingFile>,
+    columns: SegmentColumns,
     config: SegmentConfig,
     entry: SegmentEntry,
     /// The row group that is being filled.
@@ -82,12 +83,14 @@ impl Write for HashingFile {
 }
 
 impl SegmentWriter {
-    /// Begins the segment `id`, for records of one type and one hour of receipt.
+    /// Begins the segment `id`, for records of one type and one hour of receipt, with those
+    /// columns that any of them has a value in.
     pub(super) fn create(
         archive_dir: &Path,
         id: u64,
         record_type: RecordType,
         hour: i64,
+        columns: SegmentColumns,
         config: SegmentConfig,
     ) -> Result<Self, ArchiveError> {
         let path = segment_path(id, record_type, hour);
@@ -101,12 +104,18 @@ impl SegmentWriter {
             size: 0,
         };
         let properties = properties(config).map_err(ArchiveError::segment(&new.0))?;
-        let writer = ArrowWriter::try_new(file, Arc::clone(schema()), Some(properties))
+        let projected = Arc::new(schema().project(columns.indices())?);
+        let options = ArrowWriterOptions::new()
+            .with_properties(properties)
+            // The types of the file say all that Arrow's would.
+            .with_skip_arrow_metadata(true);
+        let writer = ArrowWriter::try_new_with_options(file, projected, options)
             .map_err(ArchiveError::segment(&new.0))?;
         Ok(Self {
             archive_dir: archive_dir.to_owned(),
             new,
             writer,
+            columns,
             config,
             entry: SegmentEntry {
                 id,
@@ -128,12 +137,12 @@ impl SegmentWriter {
     /// Adds all rows of a sealed block.
     pub(super) fn write(&mut self, block: &Arc<Block>) -> Result<(), ArchiveError> {
         assert!(block.is_sealed(), "only sealed blocks are archived");
-        let columns: Vec<usize> = (0..schema().fields().len()).collect();
         let mut first = 0;
         while first < block.rows() {
             let room = self.config.row_group_rows - self.group_rows;
             let rows = first..block.rows().min(first + room);
-            let batch = block_batch(block, rows.clone(), &columns)?;
+            let batch = block_batch(block, rows.clone(), self.columns.indices())?;
+            let batch = clustered(block, rows.clone(), batch)?;
             self.group_span.add(block, rows.clone());
             self.write_rows(&batch)?;
             first = rows.end;
@@ -245,28 +254,4 @@ fn sync_dirs(archive_dir: &Path, path: &Path) -> io::Result<()> {
         sync_dir(directory)?;
     }
     Ok(())
-}
-
-fn properties(config: SegmentConfig) -> parquet::errors::Result<WriterProperties> {
-    let level = ZstdLevel::try_new(config.compression_level)?;
-    let mut properties = WriterProperties::builder()
-        .set_created_by("flowd".to_owned())
-        .set_compression(Compression::ZSTD(level))
-        .set_statistics_enabled(EnabledStatistics::Chunk)
-        // Row groups end where SegmentWriter says.
-        .set_max_row_group_row_count(None);
-    // Values that mostly rise, and seldom repeat: a dictionary of them is as long as they are.
-    for column in [
-        Column::FlowStartMilliseconds,
-        Column::FlowEndMilliseconds,
-        Column::CollectionTimeMilliseconds,
-        Column::ExportSequenceNumber,
-        Column::ExportRecordIndex,
-    ] {
-        let path = ColumnPath::from(column.name());
-        properties = properties
-            .set_column_dictionary_enabled(path.clone(), false)
-            .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
-    }
-    Ok(properties.build())
 }

@@ -55,7 +55,7 @@ pub use row::{Heading, Sink, tell_twins_apart};
 #[cfg(feature = "archive")]
 pub use run::{Outcome, run};
 #[cfg(feature = "archive")]
-pub use source::{RecordBatch, Source, SourceError};
+pub use source::{BooleanBuffer, RecordBatch, Source, SourceError};
 
 #[cfg(test)]
 #[cfg(feature = "archive")]

@@ -3,10 +3,10 @@
 use super::coverage::Coverage;
 use crate::archive::schema::schema;
 use arrow_array::Array;
-use arrow_buffer::BooleanBuffer;
 use arrow_schema::ArrowError;
 
 pub use arrow_array::RecordBatch;
+pub use arrow_buffer::BooleanBuffer;
 
 /// A part could not be read: the storage's own error.
 pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
