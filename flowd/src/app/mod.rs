@@ -13,6 +13,7 @@ pub mod export;
 pub mod query;
 pub mod replay;
 pub mod resend;
+mod ring_use;
 mod shutdown;
 mod statistics;
 pub mod store_info;

@@ -1,6 +1,7 @@
 //! STORE/statistics.json: what the collectors of a store have counted, over restarts.
 
 use super::control;
+use super::ring_use::{RingMeter, RingUse};
 use crate::collect::{Books, Statistics, replace_file};
 use crate::model::time::UnixMillis;
 use crate::ring::{Ring, RingDrop};
@@ -40,15 +41,24 @@ pub(super) struct StoreStatistics {
     pub(super) appended: u64,
     /// Records that the ring refused or lost, by reason.
     pub(super) ring_drops: BTreeMap<String, u64>,
+    /// What the ring takes, and how fast it is filled.
+    pub(super) ring: RingUse,
 }
 
 impl StoreStatistics {
     /// The counters now, on top of those of earlier runs.
-    pub(super) fn now(earlier: &Self, at: UnixMillis, books: &Books, ring: &Ring) -> Self {
+    pub(super) fn now(
+        earlier: &Self,
+        at: UnixMillis,
+        books: &Books,
+        ring: &Ring,
+        meter: &RingMeter,
+    ) -> Self {
         let mut sum = earlier.clone();
         sum.at = at.0;
         sum.collect.add(&books.statistics());
         sum.appended += ring.appended().value();
+        sum.ring = meter.look(at, ring);
         for (reason, count) in ring.drops().iter().filter(|(_, count)| *count > 0) {
             *sum.ring_drops.entry(RingDrop::name(reason).to_owned()).or_default() += count;
         }

@@ -1,6 +1,7 @@
 //! `flowd store info`: what a store holds, what was dropped and why, who sent it.
 
 use super::query::damage;
+pub use super::ring_use::RingUse;
 use super::statistics::StoreStatistics;
 use crate::archive::StoreSnapshot;
 use crate::collect::ConnectionEnd;
@@ -31,6 +32,9 @@ pub struct Info {
     pub archive_bytes: u64,
     /// Octets of indexes.
     pub index_bytes: u64,
+    /// What the running collector's ring takes, and how fast it is filled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ring: Option<RingUse>,
     /// First and last time of receipt held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub received: Option<(String, String)>,
@@ -92,6 +96,7 @@ pub fn read(store: &Path) -> Result<Info> {
         other_records: snapshot.other_records(),
         archive_bytes: snapshot.archive_bytes(),
         index_bytes: snapshot.index_bytes(),
+        ring: (is_collecting == Some(true)).then_some(statistics.ring),
         received: snapshot.received().map(|(first, last)| (text(first), text(last))),
         datagrams: collect.datagrams,
         octets: collect.octets,
@@ -117,7 +122,8 @@ pub fn read(store: &Path) -> Result<Info> {
 
 /// All drops under the reason and the unit that was dropped.
 fn drops(statistics: &StoreStatistics) -> BTreeMap<String, u64> {
-    let StoreStatistics { collect, ring_drops, at: _, absences: _, appended: _ } = statistics;
+    let StoreStatistics { collect, ring_drops, at: _, absences: _, appended: _, ring: _ } =
+        statistics;
     // What other connections lost is counted by message.
     let refused = [ConnectionEnd::NotAllowed, ConnectionEnd::OverLimit];
     let refused: BTreeMap<String, u64> = refused

@@ -247,6 +247,17 @@ impl Ring {
         self.state().size
     }
 
+    /// Octets that a row takes, on the average of the blocks that are there; 0 without any.
+    #[must_use]
+    pub fn row_size(&self) -> u64 {
+        let state = self.state();
+        let held = state.blocks.values();
+        // An open block has its memory before it has its rows.
+        let full = self.config.block_rows as u64;
+        let rows = held.map(|held| held.sealed.as_ref().map_or(full, |block| block.rows));
+        state.size.checked_div(rows.sum()).unwrap_or(0)
+    }
+
     /// Receives when blocks were sealed since the last time.
     #[must_use]
     pub const fn wakeups(&self) -> &Receiver<()> {

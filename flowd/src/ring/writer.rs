@@ -216,6 +216,10 @@ impl<W: WriteStorage> BlockWriter<W> {
     }
 
     fn reserve_columns(&mut self, shape: &Shape) -> Result<(), RingError> {
+        let has_columns = shape.columns.union(self.columns) == self.columns;
+        if self.ids_reserved && has_columns && (self.offsets_reserved || shape.extras.is_empty()) {
+            return Ok(());
+        }
         let layout = Arc::clone(&self.layout);
         if !self.ids_reserved {
             self.reserve(layout.shape_ids.range())?;
@@ -225,9 +229,6 @@ impl<W: WriteStorage> BlockWriter<W> {
         if !shape.extras.is_empty() && !self.offsets_reserved {
             self.reserve(layout.extras_offsets.range())?;
             self.offsets_reserved = true;
-        }
-        if shape.columns.union(self.columns) == self.columns {
-            return Ok(());
         }
         for column in shape.columns.iter() {
             if !self.columns.contains(column) {
