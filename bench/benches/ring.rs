@@ -37,14 +37,22 @@ fn places() -> Vec<(&'static str, PathBuf)> {
 }
 
 fn store(directory: &Path) -> (TempDir, Arc<Ring>) {
+    store_with(directory, RingConfig::default())
+}
+
+fn store_with(directory: &Path, config: RingConfig) -> (TempDir, Arc<Ring>) {
     let directory = tempfile::tempdir_in(directory).expect("a directory for the store");
-    let ring = open(directory.path());
+    let ring = open(directory.path(), config);
     (directory, ring)
 }
 
-fn open(path: &Path) -> Arc<Ring> {
+/// A ring of no size keeps no files to use them again; its blocks have the backlog's room.
+fn without_reuse() -> RingConfig {
+    RingConfig { ring_size_max: 0, ..RingConfig::default() }
+}
+
+fn open(path: &Path, config: RingConfig) -> Arc<Ring> {
     let lock = StoreLock::acquire(path).expect("a store of our own");
-    let config = RingConfig { backlog_size_max: 1 << 30, ..RingConfig::default() };
     Ring::open(lock, config, NumberFloors::default()).expect("a ring").0
 }
 
@@ -76,16 +84,19 @@ fn append_all(writer: &mut ShardWriter, batch: &FlowBatch, rows: usize) {
 
 /// An endless stream whose blocks are freed behind it.
 fn append(c: &mut Criterion) {
-    for (place, directory) in places() {
+    let forms = [("append", RingConfig::default()), ("append-new-files", without_reuse())];
+    for ((place, directory), (form, config)) in
+        places().into_iter().flat_map(|place| forms.map(|form| (place.clone(), form)))
+    {
         for run in RUNS {
-            let (_directory, ring) = store(&directory);
+            let (_directory, ring) = store_with(&directory, config);
             let (stop, freeing) = free_sealed(&ring);
             let mut writer = ring.writer(0, NOW).expect("the shard's writer");
             let batch = batch(run);
             let mut group = c.benchmark_group("ring");
             group.throughput(Throughput::Elements(run as u64));
             let before = (cpu::of_process(), ring.appended().value());
-            group.bench_function(BenchmarkId::new(format!("append/{place}"), run), |b| {
+            group.bench_function(BenchmarkId::new(format!("{form}/{place}"), run), |b| {
                 b.iter_custom(|iterations| {
                     let start = cpu::of_thread();
                     for _ in 0..iterations {
@@ -96,10 +107,13 @@ fn append(c: &mut Criterion) {
             });
             group.finish();
             let rows = ring.appended().value() - before.1;
-            let nanos = (cpu::of_process() - before.0).as_nanos() / u128::from(rows);
+            let nanos = (cpu::of_process() - before.0).as_nanos() / u128::from(rows.max(1));
             let blocks = rows / ring.config().block_rows as u64;
-            let unprepared = ring.unprepared().value();
-            say(&format!("{nanos} ns a row in all; {unprepared} of {blocks} blocks not prepared"));
+            let (unprepared, reused) = (ring.unprepared().value(), ring.reused().value());
+            say(&format!(
+                "{nanos} ns a row in all; of {blocks} blocks {unprepared} not prepared, {reused} in \
+                 files used again"
+            ));
             drop(writer);
             stop.raise();
             freeing.join().expect("the freeing thread ends");
@@ -182,7 +196,12 @@ fn recover(c: &mut Criterion) {
         let mut group = c.benchmark_group("ring");
         group.sample_size(10);
         group.bench_function(BenchmarkId::new("recover", place), |b| {
-            b.iter(|| assert_eq!(open(directory.path()).sealed_blocks()[0].id.lane, Lane::Ipv4));
+            b.iter(|| {
+                assert_eq!(
+                    open(directory.path(), RingConfig::default()).sealed_blocks()[0].id.lane,
+                    Lane::Ipv4
+                )
+            });
         });
         group.finish();
     }

@@ -212,7 +212,7 @@ impl LaneWriter {
             };
             let count = block.append(ring, batch, run, rows, received)?;
             if count > 0 {
-                if self.prepared.is_none() && block.writer.is_half_full() {
+                if self.prepared.is_none() && block.writer.is_well_begun() {
                     self.prepared = Some(ring.preparer().request(block.writer.columns()));
                 }
                 return Ok(count);

@@ -124,9 +124,10 @@ impl<W: WriteStorage> BlockWriter<W> {
         self.columns_used
     }
 
-    /// Is half of its room for rows taken?
-    pub(super) fn is_half_full(&self) -> bool {
-        self.rows >= self.layout.format.rows_max / 2
+    /// Is so much of its room for rows taken that the next block is worth preparing? Early, since
+    /// a busy machine may be slow to; not at once, since some lanes never fill a block.
+    pub(super) fn is_well_begun(&self) -> bool {
+        self.rows >= self.layout.format.rows_max / 8
     }
 
     /// Octets that are reserved.
