@@ -14,6 +14,7 @@ pub mod query;
 mod refusals;
 pub mod replay;
 pub mod resend;
+mod ring_use;
 mod shutdown;
 mod statistics;
 pub mod store_care;

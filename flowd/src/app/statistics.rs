@@ -3,6 +3,7 @@
 use super::control;
 use super::refusals::{Refusals, Refused};
 use crate::archive::LossEntry;
+use super::ring_use::{RingMeter, RingUse};
 use crate::collect::{Books, Statistics, replace_file};
 use crate::model::time::UnixMillis;
 use crate::ring::{Ring, RingDrop};
@@ -47,6 +48,8 @@ pub(super) struct StoreStatistics {
     pub(super) refused: Vec<Refused>,
     /// Records that were lost from the ring, of which the archive could not be told yet.
     pub(super) untold: Vec<LossEntry>,
+    /// What the ring takes, and how fast it is filled.
+    pub(super) ring: RingUse,
 }
 
 impl StoreStatistics {
@@ -57,6 +60,7 @@ impl StoreStatistics {
         books: &Books,
         ring: &Ring,
         refusals: &Mutex<Refusals>,
+        meter: &RingMeter,
     ) -> Self {
         let mut sum = earlier.clone();
         sum.at = at.0;
@@ -68,6 +72,7 @@ impl StoreStatistics {
         }
         sum.collect.add(&books.statistics());
         sum.appended += ring.appended().value();
+        sum.ring = meter.look(at, ring);
         for (reason, count) in ring.drops().iter().filter(|(_, count)| *count > 0) {
             *sum.ring_drops.entry(RingDrop::name(reason).to_owned()).or_default() += count;
         }

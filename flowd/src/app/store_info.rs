@@ -1,6 +1,7 @@
 //! `flowd store info`: what a store holds, what was dropped and why, who sent it.
 
 use super::query::damage;
+pub use super::ring_use::RingUse;
 use super::statistics::StoreStatistics;
 use crate::archive::StoreSnapshot;
 use crate::collect::ConnectionEnd;
@@ -33,6 +34,9 @@ pub struct Info {
     pub segments: u64,
     /// Octets of indexes.
     pub index_bytes: u64,
+    /// What the running collector's ring takes, and how fast it is filled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ring: Option<RingUse>,
     /// First and last time of receipt held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub received: Option<(String, String)>,
@@ -115,6 +119,7 @@ pub fn read(store: &Path) -> Result<Info> {
         archive_bytes: snapshot.archive_bytes(),
         segments: snapshot.segment_count(),
         index_bytes: snapshot.index_bytes(),
+        ring: (is_collecting == Some(true)).then_some(statistics.ring),
         received: snapshot.received().map(|(first, last)| (text(first), text(last))),
         expired: snapshot.expired.map(|expired| ExpiredInfo {
             flow_records: expired.flow_rows,
@@ -158,6 +163,7 @@ fn drops(statistics: &StoreStatistics) -> BTreeMap<String, u64> {
         appended: _,
         refused: _,
         untold: _,
+        ring: _,
     } = statistics;
     // What other connections lost is counted by message.
     let refused = [ConnectionEnd::NotAllowed, ConnectionEnd::OverLimit];

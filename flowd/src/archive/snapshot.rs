@@ -213,7 +213,8 @@ fn is_flow(record_type: RecordType) -> bool {
 /// Opens the blocks that are there. One that vanished since the listing was archived, which the
 /// manifest will say, or dropped.
 fn open_blocks(store: &Store) -> Result<(Vec<Arc<Block>>, Vec<RingError>), ArchiveError> {
-    let (mut blocks, mut unreadable) = (Vec::new(), Vec::new());
+    let mut blocks = Vec::new();
+    let mut unreadable: Vec<_> = store.ring_fault().into_iter().collect();
     for (_, path) in store.block_files()? {
         match Block::open(&path) {
             Ok(block) => blocks.push(Arc::new(block)),

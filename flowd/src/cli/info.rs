@@ -1,6 +1,6 @@
 //! `flowd store info` for people.
 
-use crate::app::store_info::{ExporterStatistics, Info};
+use crate::app::store_info::{ExporterStatistics, Info, RingUse};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
@@ -26,6 +26,9 @@ pub(super) fn print(info: &Info, out: &mut impl Write) -> io::Result<()> {
         info.segments,
         size(info.index_bytes)
     )?;
+    if let Some(ring) = info.ring {
+        writeln!(out, "ring        {} taken of {}", size(ring.size), ring_use(ring))?;
+    }
     if let Some((first, last)) = &info.received {
         writeln!(out, "received    {first} to {last}")?;
     }
@@ -165,6 +168,21 @@ fn cells(exporter: &ExporterStatistics) -> [String; 13] {
     ]
 }
 
+/// What the size of a ring means.
+pub(super) fn ring_use(ring: RingUse) -> String {
+    let size_max = size(ring.size_max);
+    match ring.minutes() {
+        Some(0) => format!("{size_max}: holds less than a minute at the present rate"),
+        Some(minutes @ ..120) => {
+            format!("{size_max}: holds about {minutes} minutes at the present rate")
+        }
+        Some(minutes) => {
+            format!("{size_max}: holds about {} hours at the present rate", minutes / 60)
+        }
+        None => size_max,
+    }
+}
+
 /// Octets in the unit that suits them.
 pub(super) fn size(octets: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -218,6 +236,17 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(edge(lines[0], "messages"), edge(lines[2], "123456789"));
         assert_eq!(edge(lines[0], "lost"), edge(lines[1], "25 records"));
+    }
+
+    #[test]
+    fn the_size_of_a_ring_is_told_in_time() {
+        let told = |octets_a_minute| {
+            ring_use(RingUse { size_max: 1 << 30, size: 0, octets_a_minute: Some(octets_a_minute) })
+        };
+        assert_eq!(told(0), "1.0 GiB");
+        assert_eq!(told(2 << 30), "1.0 GiB: holds less than a minute at the present rate");
+        assert_eq!(told(1 << 25), "1.0 GiB: holds about 32 minutes at the present rate");
+        assert_eq!(told(1 << 20), "1.0 GiB: holds about 17 hours at the present rate");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::error::RingError;
 use super::lane::BlockId;
 use super::layout::{BlockHead, HeadFault, Layout, STRIPE_WORDS};
 use super::map::MappedReader;
-use super::storage::{Area, Frontier, ReadStorage, SEALED, STATE};
+use super::storage::{Area, Frontier, IDENTITY, ReadStorage, SEALED, STATE};
 use super::stripe::{HAS_EXTRAS, Range32, Stripe};
 use crate::model::{
     Column, ColumnKind, ColumnMut, ColumnRef, ColumnSet, FlowBatch, Origin, Shape, extras_size,
@@ -75,6 +75,10 @@ impl Block {
         // The state first: rows of a block that is sealed by then are all there. The rows
         // before what they need: the writer shows that before them.
         let sealed = storage.load(STATE) == SEALED;
+        let identity = head.identity();
+        if storage.load(IDENTITY) != identity {
+            return Err(damaged(path, "counts of another block"));
+        }
         let count = |frontier: Frontier, max: usize| {
             let count = usize::try_from(storage.load(frontier.word())).unwrap_or(usize::MAX);
             (count <= max).then_some(count)
@@ -86,7 +90,7 @@ impl Block {
         let dictionary_end = count(Frontier::Dictionary, layout.dictionary.items)
             .ok_or_else(|| damaged(path, "a longer dictionary than it has room for"))?;
         let entries = storage.items(&layout.dictionary, 0..dictionary_end);
-        let dictionary = Dictionary::decode(entries.unwrap_or_default(), &layout.columns);
+        let dictionary = Dictionary::decode(entries.unwrap_or_default(), &layout.columns, identity);
         let shapes = dictionary.shapes.iter();
         let columns = shapes.fold(ColumnSet::EMPTY, |all, shape| all.union(shape.columns));
         Ok(Self {
@@ -316,10 +320,8 @@ impl Block {
         let starts = (0..self.rows).step_by(stripe_rows).enumerate();
         let stripes = starts.map(|(index, first_row)| {
             let (checksum, stripe) = Stripe::decode(self.stripe_words(index), first_row);
-            let items = |area: &Area, items| self.storage.items(area, items);
             let rows = first_row..self.rows.min(first_row + stripe_rows);
-            let holds =
-                stripe.rows == rows.len() && stripe.checksum(&self.layout, items) == Some(checksum);
+            let holds = stripe.rows == rows.len() && self.checksum(&stripe) == Some(checksum);
             (rows, holds)
         });
         stripes.collect()
@@ -350,9 +352,13 @@ impl Block {
                 stripe.columns |= HAS_EXTRAS;
             }
         }
-        let items = |area: &Area, items| self.storage.items(area, items);
-        let checksum = stripe.checksum(&self.layout, items)?;
+        let checksum = self.checksum(&stripe)?;
         Some((Layout::stripe_word(index), stripe.encode(checksum)))
+    }
+
+    fn checksum(&self, stripe: &Stripe) -> Option<u64> {
+        let items = |area: &Area, items| self.storage.items(area, items);
+        stripe.checksum(&self.layout, self.head.identity(), items)
     }
 
     fn stripe_words(&self, index: usize) -> [u64; STRIPE_WORDS] {

@@ -10,6 +10,7 @@ use super::layout::{BlockFormat, Layout};
 use super::map::system_page_size;
 use super::prepare::Preparer;
 use super::recover::{self, Recovery};
+use super::reserved::Reserved;
 use super::shard::ShardWriter;
 use super::store::{Store, StoreLock};
 use crate::model::time::UnixMillis;
@@ -97,6 +98,8 @@ struct Held {
     /// Place in the order of sealing.
     order: u64,
     sealed: Option<SealedBlock>,
+    /// What its file has memory for, if it is worth using again.
+    reusable: Option<Reserved>,
 }
 
 #[derive(Debug, Default)]
@@ -124,6 +127,7 @@ pub struct Ring {
     preparer: Preparer,
     appended: Counter,
     unprepared: Counter,
+    reused: Counter,
     drops: Drops<RingDrop>,
 }
 
@@ -164,8 +168,9 @@ impl Ring {
         let layout = Arc::new(Layout::new(config.block_format()));
         let boot_id = boot_id();
         let (recovery, blocks) = recover::recover(lock.store(), boot_id, tell)?;
-        let preparer = Preparer::start(directory.clone(), Arc::clone(&layout))
-            .map_err(RingError::io("start a thread for", &directory))?;
+        let preparer =
+            Preparer::start(directory.clone(), Arc::clone(&layout), config.spare_size_max())
+                .map_err(RingError::io("start a thread for", &directory))?;
         let ring = Self {
             lock,
             config,
@@ -176,10 +181,11 @@ impl Ring {
             preparer,
             appended: Counter::new(),
             unprepared: Counter::new(),
+            reused: Counter::new(),
             drops: Drops::default(),
         };
         for block in blocks {
-            ring.sealed(block);
+            ring.sealed(block, None);
         }
         for lost in &recovery.lost {
             ring.drops.count(lost.reason, lost.rows);
@@ -231,10 +237,27 @@ impl Ring {
         &self.unprepared
     }
 
+    /// Blocks whose file was another block's before.
+    #[must_use]
+    pub const fn reused(&self) -> &Counter {
+        &self.reused
+    }
+
     /// Octets that all blocks take.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.state().size
+    }
+
+    /// Octets that a row takes, on the average of the blocks that are there; 0 without any.
+    #[must_use]
+    pub fn row_size(&self) -> u64 {
+        let state = self.state();
+        let held = state.blocks.values();
+        // An open block has its memory before it has its rows.
+        let full = self.config.block_rows as u64;
+        let rows = held.map(|held| held.sealed.as_ref().map_or(full, |block| block.rows));
+        state.size.checked_div(rows.sum()).unwrap_or(0)
     }
 
     /// Receives when blocks were sealed since the last time.
@@ -278,7 +301,8 @@ impl Ring {
         }
     }
 
-    /// Removes blocks that the archive has. Readers keep what they have mapped.
+    /// Removes blocks that the archive has. Readers keep what they have mapped; a file that
+    /// none has may serve as another block.
     ///
     /// # Errors
     /// If a file cannot be removed; it is removed at a restart.
@@ -288,9 +312,14 @@ impl Ring {
             let Some(held) = self.remove(*id) else {
                 continue;
             };
-            if let Some(block) = held.sealed
-                && let Err(error) = fs::remove_file(&block.path)
-            {
+            let Some(block) = held.sealed else {
+                continue;
+            };
+            let removed = match held.reusable {
+                Some(reserved) => self.preparer.reuse(&block.path, reserved),
+                None => fs::remove_file(&block.path),
+            };
+            if let Err(error) = removed {
                 result = Err(RingError::io("remove", &block.path)(error));
             }
         }
@@ -384,7 +413,7 @@ impl Ring {
     pub(super) fn opened(&self, id: BlockId, size: u64) {
         let mut state = self.state();
         state.numbers.raise(id.shard, id.lane, id.number + 1);
-        state.insert(id, Holding::Open, size, None);
+        state.insert(id, Held::open(size));
     }
 
     /// Says that an open block takes more octets than before.
@@ -397,11 +426,20 @@ impl Ring {
     }
 
     /// Says that a block is sealed, and wakes the archiver.
-    pub(super) fn sealed(&self, block: SealedBlock) {
+    pub(super) fn sealed(&self, block: SealedBlock, reusable: Option<Reserved>) {
         let mut state = self.state();
         state.remove(block.id);
         state.numbers.raise(block.id.shard, block.id.lane, block.id.number + 1);
-        state.insert(block.id, Holding::Sealed, block.size, Some(block));
+        state.insert(
+            block.id,
+            Held {
+                holding: Holding::Sealed,
+                size: block.size,
+                sealed: Some(block),
+                reusable,
+                order: 0,
+            },
+        );
         drop(state);
         // If one wake-up waits already, it serves for this block too.
         self.wake.0.try_send(()).ok();
@@ -436,11 +474,17 @@ impl Ring {
     }
 }
 
+impl Held {
+    const fn open(size: u64) -> Self {
+        Self { holding: Holding::Open, size, order: 0, sealed: None, reusable: None }
+    }
+}
+
 impl State {
-    fn insert(&mut self, id: BlockId, holding: Holding, size: u64, sealed: Option<SealedBlock>) {
+    fn insert(&mut self, id: BlockId, held: Held) {
         self.sealed_count += 1;
-        let held = Held { holding, size, order: self.sealed_count, sealed };
-        self.size += size;
+        let held = Held { order: self.sealed_count, ..held };
+        self.size += held.size;
         let before = self.blocks.insert(id, held);
         debug_assert!(before.is_none(), "a block's number is given once");
     }
@@ -464,6 +508,11 @@ impl RingConfig {
     #[must_use]
     pub const fn size_max(&self) -> u64 {
         self.ring_size_max.saturating_add(self.backlog_size_max)
+    }
+
+    /// Octets of files that are kept to be used again, beyond what blocks take.
+    const fn spare_size_max(&self) -> u64 {
+        self.ring_size_max / 8
     }
 
     fn block_format(&self) -> BlockFormat {

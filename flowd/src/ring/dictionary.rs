@@ -2,6 +2,7 @@
 //! by number, in the order in which they were stored.
 //!
 //! An entry is its size, its kind, the XXH3 of its content, and the content, padded to 8 octets.
+//! The checksum's seed is the block's identity, so that no entry that another block left holds.
 //! Integers are in native byte order, as in the rest of the block.
 
 use crate::model::{
@@ -75,11 +76,11 @@ impl<T: Eq + Hash> Interner<T> {
 /// Something that the dictionary stores.
 pub(super) trait Entry: Sized {
     /// The entry as it is stored.
-    fn encode(&self) -> Vec<u8>;
+    fn encode(&self, identity: u64) -> Vec<u8>;
 }
 
 impl Entry for Shape {
-    fn encode(&self) -> Vec<u8> {
+    fn encode(&self, identity: u64) -> Vec<u8> {
         let Self { record_type, columns, extras } = self;
         let mut content = Vec::with_capacity(SHAPE_HEAD_SIZE + EXTRA_SPEC_SIZE * extras.len());
         content.extend_from_slice(&columns.to_bits().to_ne_bytes());
@@ -89,12 +90,12 @@ impl Entry for Shape {
             content.extend_from_slice(&id.to_ne_bytes());
             content.extend_from_slice(&length.to_ne_bytes());
         }
-        encode_entry(KIND_SHAPE, &content)
+        encode_entry(KIND_SHAPE, &content, identity)
     }
 }
 
 impl Entry for Origin {
-    fn encode(&self) -> Vec<u8> {
+    fn encode(&self, identity: u64) -> Vec<u8> {
         let Self { address, domain, protocol } = self;
         let mut content = [0; ORIGIN_SIZE];
         match address {
@@ -104,16 +105,16 @@ impl Entry for Origin {
         content[16..20].copy_from_slice(&domain.0.to_ne_bytes());
         content[20] = u8::from(address.is_ipv6());
         content[21] = *protocol as u8;
-        encode_entry(KIND_ORIGIN, &content)
+        encode_entry(KIND_ORIGIN, &content, identity)
     }
 }
 
-fn encode_entry(kind: u32, content: &[u8]) -> Vec<u8> {
+fn encode_entry(kind: u32, content: &[u8], identity: u64) -> Vec<u8> {
     let size = u32::try_from(content.len()).expect("a shape has at most 65,535 fields");
     let mut entry = Vec::with_capacity(ENTRY_HEAD_SIZE + content.len().next_multiple_of(8));
     entry.extend_from_slice(&size.to_ne_bytes());
     entry.extend_from_slice(&kind.to_ne_bytes());
-    entry.extend_from_slice(&xxh3_64_with_seed(content, kind.into()).to_ne_bytes());
+    entry.extend_from_slice(&entry_checksum(kind, content, identity).to_ne_bytes());
     entry.extend_from_slice(content);
     entry.resize(entry.len().next_multiple_of(8), 0);
     entry
@@ -131,9 +132,9 @@ pub(super) struct Dictionary {
 impl Dictionary {
     /// Reads the entries up to the first that does not hold. `columns` are the block's, in
     /// whose order shapes store their sets.
-    pub(super) fn decode(mut bytes: &[u8], columns: &[Column]) -> Self {
+    pub(super) fn decode(mut bytes: &[u8], columns: &[Column], identity: u64) -> Self {
         let mut dictionary = Self::default();
-        while let Some((kind, content, rest)) = split_entry(bytes) {
+        while let Some((kind, content, rest)) = split_entry(bytes, identity) {
             let known = match kind {
                 KIND_SHAPE => decode_shape(content, columns)
                     .map(|shape| dictionary.shapes.push(Arc::new(shape))),
@@ -151,7 +152,11 @@ impl Dictionary {
     }
 }
 
-fn split_entry(bytes: &[u8]) -> Option<(u32, &[u8], &[u8])> {
+fn entry_checksum(kind: u32, content: &[u8], identity: u64) -> u64 {
+    xxh3_64_with_seed(content, identity ^ u64::from(kind))
+}
+
+fn split_entry(bytes: &[u8], identity: u64) -> Option<(u32, &[u8], &[u8])> {
     let (size, rest) = bytes.split_first_chunk::<4>()?;
     let (kind, rest) = rest.split_first_chunk::<4>()?;
     let (checksum, rest) = rest.split_first_chunk::<8>()?;
@@ -159,7 +164,7 @@ fn split_entry(bytes: &[u8]) -> Option<(u32, &[u8], &[u8])> {
     let kind = u32::from_ne_bytes(*kind);
     let (padded, rest) = rest.split_at_checked(size.next_multiple_of(8))?;
     let content = padded.get(..size)?;
-    (xxh3_64_with_seed(content, kind.into()) == u64::from_ne_bytes(*checksum))
+    (entry_checksum(kind, content, identity) == u64::from_ne_bytes(*checksum))
         .then_some((kind, content, rest))
 }
 
@@ -215,6 +220,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const IDENTITY: u64 = 0x1234_5678_9abc_def0;
+
     fn origin(address: &str) -> Origin {
         Origin {
             address: address.parse().unwrap(),
@@ -232,28 +239,34 @@ mod tests {
     }
 
     fn encoded() -> Vec<u8> {
-        let mut bytes = origin("192.0.2.1").encode();
-        bytes.extend(shape().encode());
-        bytes.extend(origin("2001:db8::1").encode());
+        let mut bytes = origin("192.0.2.1").encode(IDENTITY);
+        bytes.extend(shape().encode(IDENTITY));
+        bytes.extend(origin("2001:db8::1").encode(IDENTITY));
         bytes
     }
 
     #[test]
     fn entries_come_back_in_their_order() {
-        let dictionary = Dictionary::decode(&encoded(), Column::ALL);
+        let dictionary = Dictionary::decode(&encoded(), Column::ALL, IDENTITY);
         assert_eq!(dictionary.shapes, [Arc::new(shape())]);
         let origins = ["192.0.2.1", "2001:db8::1"].map(|address| Arc::new(origin(address)));
         assert_eq!(dictionary.origins, origins);
     }
 
     #[test]
+    fn entries_of_another_block_do_not_hold() {
+        let dictionary = Dictionary::decode(&encoded(), Column::ALL, IDENTITY + 1);
+        assert!(dictionary.shapes.is_empty() && dictionary.origins.is_empty());
+    }
+
+    #[test]
     fn columns_are_counted_in_the_block_s_order() {
         let mut columns = Column::ALL.to_vec();
         columns.reverse();
-        let dictionary = Dictionary::decode(&shape().encode(), &columns);
+        let dictionary = Dictionary::decode(&shape().encode(IDENTITY), &columns, IDENTITY);
         let index = Column::COUNT - 1 - Column::VlanId.index();
         assert!(dictionary.shapes[0].columns.contains(Column::ALL[index]));
-        let none = Dictionary::decode(&shape().encode(), &columns[..3]);
+        let none = Dictionary::decode(&shape().encode(IDENTITY), &columns[..3], IDENTITY);
         assert!(none.shapes.is_empty());
     }
 
@@ -276,8 +289,8 @@ mod tests {
         fn damage_ends_the_dictionary_before_it(position in 0..encoded().len() * 8) {
             let mut bytes = encoded();
             bytes[position / 8] ^= 1 << (position % 8);
-            let dictionary = Dictionary::decode(&bytes, Column::ALL);
-            let whole = Dictionary::decode(&encoded(), Column::ALL);
+            let dictionary = Dictionary::decode(&bytes, Column::ALL, IDENTITY);
+            let whole = Dictionary::decode(&encoded(), Column::ALL, IDENTITY);
             prop_assert!(whole.shapes.starts_with(&dictionary.shapes));
             prop_assert!(whole.origins.starts_with(&dictionary.origins));
             let complete = dictionary.origins.len() == 2;
@@ -287,7 +300,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let dictionary = Dictionary::decode(&bytes, Column::ALL);
+            let dictionary = Dictionary::decode(&bytes, Column::ALL, IDENTITY);
             prop_assert!(dictionary.shapes.is_empty() && dictionary.origins.is_empty());
         }
     }

@@ -34,6 +34,30 @@ pub enum RingError {
         /// The format that is known here.
         known: u32,
     },
+    /// The store's blocks lie in a directory elsewhere, which is not there.
+    #[error("the ring of store {} is gone: it was in {}, and with it what was not archived yet; if that is not mounted, mount it", store.display(), ring.display())]
+    RingGone {
+        /// The store.
+        store: PathBuf,
+        /// Where its blocks were.
+        ring: PathBuf,
+    },
+    /// The directory has the blocks of another store, or of the one that this is a copy of.
+    #[error("{} holds the ring of another store than {}: name another --ring-dir", ring.display(), store.display())]
+    RingOfAnother {
+        /// The store that asked.
+        store: PathBuf,
+        /// The directory.
+        ring: PathBuf,
+    },
+    /// The ring cannot go elsewhere while there are blocks in it.
+    #[error("the ring of store {} is in {} and holds records: collect with that --ring-dir and end it with SIGTERM, which archives them", store.display(), ring.display())]
+    RingInUse {
+        /// The store.
+        store: PathBuf,
+        /// Where its blocks are.
+        ring: PathBuf,
+    },
     /// The system refused.
     #[error("cannot {doing} {}: {source}{}", path.display(), remedy(source))]
     Io {

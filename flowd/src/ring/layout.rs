@@ -25,7 +25,7 @@ pub(super) const STRIPE_WORDS: usize = 4;
 
 /// Reads as text in a hex dump; on a machine of the other byte order it does not match.
 const MAGIC: u64 = u64::from_ne_bytes(*b"flowdblk");
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 const DIRECTORY_START: usize = 4_096;
 const COLUMNS_MAX: usize = (HEAD_SIZE - DIRECTORY_START) / size_of::<RawColumn>();
 
@@ -76,6 +76,17 @@ pub(super) struct BlockHead {
     pub(super) hour: i64,
     /// When it was made, in milliseconds since 1970.
     pub(super) created: i64,
+}
+
+impl BlockHead {
+    /// A number that no other block of the store has, but for one chance in 2^64. Checksums
+    /// begin with it, so that what another block left in the file holds under no other head.
+    pub(super) fn identity(&self) -> u64 {
+        let Self { id: BlockId { shard, lane, number }, boot_id: _, hour, created } = *self;
+        let name = u64::from(shard) << 8 | lane as u64;
+        let parts = [name, number, hour.cast_unsigned(), created.cast_unsigned()];
+        xxh3_64(bytemuck::cast_slice(&parts))
+    }
 }
 
 /// Why a head cannot be read.
@@ -201,6 +212,11 @@ impl Layout {
         let places = self.columns.iter().enumerate();
         let stored = places.filter(|(_, column)| columns.contains(**column));
         stored.fold(0, |bits, (index, _)| bits | 1 << index)
+    }
+
+    /// Words behind the head.
+    pub(super) const fn word_count(&self) -> usize {
+        word_count(&self.format)
     }
 
     /// The index of the first of a stripe's words.

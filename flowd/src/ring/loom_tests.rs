@@ -6,8 +6,9 @@ use super::block::Block;
 use super::lane::{BlockId, Lane};
 use super::layout::{BlockFormat, BlockHead, Layout};
 use super::map::heap::{HeapReader, HeapWriter, heap_block};
+use super::reserved::Reserved;
 use super::sample::{NOW, Sent, Source, sent_records};
-use super::storage::FIRST_STRIPE;
+use super::storage::{FIRST_STRIPE, IDENTITY, WriteStorage};
 use super::writer::BlockWriter;
 use crate::model::{Column, ColumnSet, ExtraSpec, FlowBatch, RecordType, Shape};
 use std::path::{Path, PathBuf};
@@ -30,8 +31,9 @@ fn block() -> (BlockWriter<HeapWriter>, HeapReader) {
         created: NOW.0,
     };
     let words = FIRST_STRIPE + 4 * FORMAT.rows_max / FORMAT.stripe_rows;
-    let (storage, reader) = heap_block(layout.encode_head(&head), layout.size, words);
-    let writer = BlockWriter::new(storage, layout, PathBuf::new(), ColumnSet::EMPTY);
+    let (mut storage, reader) = heap_block(layout.encode_head(&head), layout.size, words);
+    storage.store(IDENTITY, head.identity());
+    let writer = BlockWriter::new(storage, layout, head.identity(), PathBuf::new(), Reserved::NONE);
     (writer, reader)
 }
 
@@ -104,7 +106,7 @@ fn a_sealed_block_is_complete() {
         let appending = loom::thread::spawn(move || {
             let run = &batch.runs()[1];
             assert_eq!(writer.append(&batch, run, 1..3).unwrap(), 2);
-            writer.seal().unwrap();
+            writer.seal().size.unwrap();
         });
         let (sealed, rows) = read(&reader);
         assert!(expected[1..].starts_with(&rows));

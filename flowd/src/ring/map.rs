@@ -13,12 +13,16 @@ use super::layout::HEAD_SIZE;
 use super::storage::{Area, ReadStorage, WriteStorage};
 use super::sync::{MappedU64, Ordering, fence};
 use memmap2::{Advice, MmapOptions, MmapRaw};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+
+/// fcntl(2): which signal tells of what happens to a file. The number is the same on all of Linux's
+/// architectures that flowd is built for.
+const F_SETSIG: libc::c_int = 10;
 
 /// A block file mapped for reading. The mapping outlives the file's name.
 #[derive(Debug)]
@@ -58,13 +62,20 @@ impl MappedReader {
     /// Maps a block file.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
-        let size = file.metadata()?.len();
+        let metadata = file.metadata()?;
+        let size = metadata.len();
         if size < HEAD_SIZE as u64 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         // Not longer than the file is now: a page beyond its end is no memory.
         let size = usize::try_from(size).map_err(io::Error::other)?;
         let map = MmapOptions::new().len(size).map_raw_read_only(&file)?;
+        // A file that is used again loses its name first, and is left alone if it is mapped
+        // then. One that has lost it already may be about to change.
+        let named = fs::metadata(path)?;
+        if (named.dev(), named.ino()) != (metadata.dev(), metadata.ino()) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         Ok(Self { map })
     }
 }
@@ -124,6 +135,20 @@ impl MappedWriter {
     pub(super) fn write_head(&self, head: &[u8]) -> io::Result<()> {
         // By the file rather than by the mapping, so that no borrow of the head can see it.
         self.file.write_all_at(head, 0)
+    }
+
+    /// Does nobody else have the file open or mapped, in any process? No, where the file system
+    /// does not tell.
+    pub(super) fn is_alone(&self) -> bool {
+        let file = self.file.as_raw_fd();
+        // Whoever opens the file while the lease is held makes the kernel send a signal, and of
+        // itself it sends one that ends the process. The choice lasts as long as the lease.
+        // SAFETY: system calls on a file descriptor that `file` keeps open; they take no pointer.
+        unsafe {
+            libc::fcntl(file, F_SETSIG, libc::SIGURG) == 0
+                && libc::fcntl(file, libc::F_SETLEASE, libc::F_WRLCK) == 0
+                && libc::fcntl(file, libc::F_SETLEASE, libc::F_UNLCK) == 0
+        }
     }
 
     /// Takes the page faults of a range now. Where the kernel cannot (before Linux 5.14), the

@@ -14,9 +14,12 @@
 //!
 //! # One file a block
 //! A block is a file that one writer maps, fills from the first row to the last, seals, and
-//! never writes again. It is freed by removing its name, so that a reader keeps what it has
-//! mapped for as long as it likes. There is nothing to be overtaken: a reader that comes too
-//! late finds no file, and the manifest says where the rows went.
+//! never writes again as this block. It is freed by taking away its name, so that a reader keeps
+//! what it has mapped for as long as it likes. There is nothing to be overtaken: a reader that
+//! comes too late finds no file, and the manifest says where the rows went. A file that no
+//! reader has is used again for another block (`prepare.rs` says how that is known), which
+//! spares the kernel most of its work; words and checksums begin with the block's identity, so
+//! that after a power cut nothing of the one passes for the other.
 //!
 //! # Memory order
 //! All sharing goes through words at the start of a block, each written by the writer alone:
@@ -45,8 +48,8 @@
 //! # Running out of room
 //! Areas of a block are reserved before they are written, so that a full disk is an error and
 //! not a signal. Blocks together take at most [`RingConfig::size_max`], and beyond it by no more
-//! than what the blocks then open grow and what is prepared for those that follow them, at most
-//! one file a lane of a shard; what happens then is [`WhenFull`]. Every record that was
+//! than what the blocks then open grow, what is prepared for those that follow them, at most
+//! one file a lane of a shard, and an eighth of the ring in files to be used again; what happens then is [`WhenFull`]. Every record that was
 //! received is appended or counted under a [`RingDrop`], and every record that was appended and
 //! lost is a [`LostRows`], with the time it leaves a gap in.
 //!
@@ -89,8 +92,10 @@ mod error;
 mod lane;
 mod layout;
 mod map;
+mod place;
 mod prepare;
 mod recover;
+mod reserved;
 mod shard;
 mod storage;
 mod store;
@@ -110,6 +115,9 @@ mod recover_tests;
 #[cfg(test)]
 #[cfg_attr(flowd_loom, expect(dead_code, reason = "the models use a part of it"))]
 pub(crate) mod sample;
+#[cfg(test)]
+#[cfg(not(flowd_loom))]
+mod stress_tests;
 #[cfg(test)]
 #[cfg(not(flowd_loom))]
 mod tests;

@@ -1,17 +1,29 @@
 //! Block files made ahead of need, so that the writer of a busy shard meets neither the file
 //! system nor page faults when it changes blocks.
+//!
+//! Most of what a new block costs is the kernel's: pages are found, zeroed, mapped, and freed
+//! again when the archive has the block. A file that the ring is done with is therefore used
+//! again where nobody else has it. Who has it, the kernel knows: it grants a lease on a file for
+//! writing only while no other open file and no mapping of it is left, in whatever process.
+//! The file loses its name first, so that nobody can begin to read it after the look; and
+//! readers look, once they have it mapped, whether it has its name still
+//! ([`MappedReader::open`](super::map::MappedReader::open)).
 
-use super::layout::Layout;
-use super::map::MappedWriter;
+use super::layout::{BlockHead, Layout};
+use super::map::{MappedReader, MappedWriter};
+use super::reserved::Reserved;
+use super::storage::{IDENTITY, WriteStorage};
 use crate::model::ColumnSet;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-/// Files with this ending have no place in the ring yet, and are removed at a restart.
+/// Files with this ending have no place in the ring yet, or no longer, and are removed at a
+/// restart.
 pub(super) const NEW_SUFFIX: &str = ".new";
 
 /// The thread that makes block files.
@@ -21,9 +33,13 @@ pub(super) struct Preparer {
     thread: Option<JoinHandle<()>>,
 }
 
-struct Request {
-    columns: ColumnSet,
-    reply: Sender<Prepared>,
+enum Request {
+    /// A block file with memory for some columns is wanted.
+    Make(ColumnSet, Sender<Prepared>),
+    /// A block is sealed, and its writer's mapping may go.
+    Retire(MappedWriter),
+    /// A block is archived. Its file has the ending of new ones already.
+    Reuse(PathBuf, Reserved),
 }
 
 /// A block file without a name or a head. It is removed if nobody takes it.
@@ -33,22 +49,50 @@ pub(super) struct Prepared {
     path: Option<PathBuf>,
     /// Its memory; taken only together with the path.
     storage: Option<MappedWriter>,
-    /// The columns that have memory.
-    columns: ColumnSet,
+    /// What is reserved of it.
+    reserved: Reserved,
+    /// Was it another block's before?
+    is_reused: bool,
+}
+
+/// Files that wait to be used again, the oldest first.
+struct Spares {
+    layout: Arc<Layout>,
+    size_max: u64,
+    size: u64,
+    files: VecDeque<Prepared>,
 }
 
 impl Preparer {
-    /// Starts the thread.
-    pub(super) fn start(directory: PathBuf, layout: Arc<Layout>) -> io::Result<Self> {
-        // Never more than one request a lane of a shard is under way.
+    /// Starts the thread. It keeps files of `spare_size_max` octets for reuse.
+    pub(super) fn start(
+        directory: PathBuf,
+        layout: Arc<Layout>,
+        spare_size_max: u64,
+    ) -> io::Result<Self> {
+        // Never more than one file to be made a lane of a shard is under way, and never more
+        // to be used again than the ring had blocks.
         let (requests, received) = unbounded::<Request>();
         let thread = std::thread::Builder::new().name("ring-prepare".to_owned());
         let thread = thread.spawn(move || {
-            for (number, Request { columns, reply }) in received.iter().enumerate() {
-                let path = directory.join(format!("prepared-{number}{NEW_SUFFIX}"));
-                // A lane that gets no reply makes its file itself and meets the error there.
-                if let Ok(prepared) = Prepared::make(path, &layout, columns) {
-                    drop(reply.send(prepared));
+            let size_max = if tells_readers(&directory) { spare_size_max } else { 0 };
+            let mut spares =
+                Spares { layout: Arc::clone(&layout), size_max, size: 0, files: VecDeque::new() };
+            for (number, request) in received.iter().enumerate() {
+                match request {
+                    Request::Make(columns, reply) => {
+                        let path = directory.join(format!("prepared-{number}{NEW_SUFFIX}"));
+                        let spare = spares.take(columns).map(Ok);
+                        // A lane that gets no reply makes its file itself and meets the error
+                        // there.
+                        if let Ok(prepared) =
+                            spare.unwrap_or_else(|| Prepared::make(path, &layout, columns))
+                        {
+                            drop(reply.send(prepared));
+                        }
+                    }
+                    Request::Retire(storage) => drop(storage),
+                    Request::Reuse(path, reserved) => spares.keep(path, reserved),
                 }
             }
         })?;
@@ -58,11 +102,29 @@ impl Preparer {
     /// Asks for a block file with memory for some columns.
     pub(super) fn request(&self, columns: ColumnSet) -> Receiver<Prepared> {
         let (reply, prepared) = bounded(1);
+        self.send(Request::Make(columns, reply));
+        prepared
+    }
+
+    /// Takes a sealed block's mapping away: to unmap thousands of pages is not for its writer.
+    pub(super) fn retire(&self, storage: MappedWriter) {
+        self.send(Request::Retire(storage));
+    }
+
+    /// Takes the file of a block that is no longer in the ring, to use it again or to remove
+    /// it. Nobody finds it under its name from then on.
+    pub(super) fn reuse(&self, path: &Path, reserved: Reserved) -> io::Result<()> {
+        let nameless = with_new_suffix(path);
+        fs::rename(path, &nameless)?;
+        self.send(Request::Reuse(nameless, reserved));
+        Ok(())
+    }
+
+    fn send(&self, request: Request) {
         if let Some(requests) = &self.requests {
             // Fails only after the thread has ended, and then there is no reply.
-            drop(requests.send(Request { columns, reply }));
+            drop(requests.send(request));
         }
-        prepared
     }
 }
 
@@ -75,19 +137,42 @@ impl Drop for Preparer {
     }
 }
 
+impl Spares {
+    /// A file that has memory for these columns and no others.
+    fn take(&mut self, columns: ColumnSet) -> Option<Prepared> {
+        let index = self.files.iter().position(|file| file.reserved.columns == columns)?;
+        let file = self.files.remove(index)?;
+        self.size -= file.reserved.size(&self.layout);
+        Some(file)
+    }
+
+    fn keep(&mut self, path: PathBuf, reserved: Reserved) {
+        // Removed when this ends, unless it is kept.
+        let file = Prepared { path: Some(path), storage: None, reserved, is_reused: true };
+        let size = reserved.size(&self.layout);
+        while self.size + size > self.size_max {
+            // Those of columns that are no longer in use give way.
+            match self.files.front() {
+                Some(oldest) if oldest.reserved.columns != reserved.columns => {
+                    let columns = oldest.reserved.columns;
+                    drop(self.take(columns));
+                }
+                _ => return,
+            }
+        }
+        if let Some(file) = file.cleared(&self.layout) {
+            self.size += size;
+            self.files.push_back(file);
+        }
+    }
+}
+
 impl Prepared {
     /// Makes a block file with memory for some columns, its page faults taken.
     fn make(path: PathBuf, layout: &Layout, columns: ColumnSet) -> io::Result<Self> {
-        use super::storage::WriteStorage;
         let mut prepared = Self::make_bare(path, layout)?;
-        if let Some(storage) = &mut prepared.storage {
-            let areas = columns.iter().filter_map(|column| layout.column(column));
-            for area in areas.chain([&layout.shape_ids, &layout.origin_ids]) {
-                storage.reserve(area.range())?;
-                storage.populate(area.range());
-            }
-        }
-        prepared.columns = columns;
+        prepared.reserved = Reserved::of_columns(columns);
+        prepared.reserve(layout)?;
         Ok(prepared)
     }
 
@@ -97,22 +182,61 @@ impl Prepared {
         if storage.is_err() {
             drop(fs::remove_file(&path));
         }
-        Ok(Self { storage: Some(storage?), path: Some(path), columns: ColumnSet::EMPTY })
+        Ok(Self {
+            storage: Some(storage?),
+            path: Some(path),
+            reserved: Reserved::NONE,
+            is_reused: false,
+        })
+    }
+
+    /// Was the file another block's before?
+    pub(super) const fn is_reused(&self) -> bool {
+        self.is_reused
+    }
+
+    /// The file as a new one, if nobody else has it.
+    fn cleared(mut self, layout: &Layout) -> Option<Self> {
+        let path = self.path.as_ref()?;
+        let mut storage = MappedWriter::reopen(path, layout.size).ok()?;
+        if !storage.is_alone() {
+            return None;
+        }
+        for word in 0..layout.word_count() {
+            storage.store(word, 0);
+        }
+        self.storage = Some(storage);
+        // What was given back of it when it was sealed is reserved again.
+        self.reserve(layout).ok()?;
+        Some(self)
+    }
+
+    fn reserve(&mut self, layout: &Layout) -> io::Result<()> {
+        let Some(storage) = &mut self.storage else {
+            return Ok(());
+        };
+        for range in self.reserved.ranges(layout) {
+            storage.reserve(range.clone())?;
+            storage.populate(range);
+        }
+        Ok(())
     }
 
     /// Gives the file its head and its name.
     pub(super) fn place(
         mut self,
-        head: &[u8],
+        layout: &Layout,
+        head: &BlockHead,
         path: &Path,
-    ) -> io::Result<(MappedWriter, ColumnSet)> {
-        let storage = self.storage.take().expect("taken once");
-        storage.write_head(head)?;
+    ) -> io::Result<(MappedWriter, Reserved)> {
+        let mut storage = self.storage.take().expect("taken once");
+        storage.write_head(&layout.encode_head(head))?;
+        storage.store(IDENTITY, head.identity());
         if let Some(new) = &self.path {
             fs::rename(new, path)?;
         }
         self.path = None;
-        Ok((storage, self.columns))
+        Ok((storage, self.reserved))
     }
 }
 
@@ -122,4 +246,28 @@ impl Drop for Prepared {
             drop(fs::remove_file(path));
         }
     }
+}
+
+/// A file's name with the ending of those that have no place in the ring.
+pub(super) fn with_new_suffix(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(NEW_SUFFIX);
+    PathBuf::from(name)
+}
+
+/// Does the file system tell whether a file is mapped that nobody has open? Found out by trying:
+/// some grant no leases, and others forget who has mapped what lies below them.
+fn tells_readers(directory: &Path) -> bool {
+    let path = directory.join(format!("probe{NEW_SUFFIX}"));
+    let told = || -> io::Result<bool> {
+        let size = 2 * super::layout::HEAD_SIZE;
+        let writer = MappedWriter::create(&path, size, size)?;
+        let reader = MappedReader::open(&path)?;
+        let refused = !writer.is_alone();
+        drop(reader);
+        Ok(refused && writer.is_alone())
+    };
+    let told = told().unwrap_or(false);
+    drop(fs::remove_file(&path));
+    told
 }

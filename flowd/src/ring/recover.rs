@@ -7,7 +7,7 @@ use super::error::RingError;
 use super::lane::BlockId;
 use super::layout::{BlockHead, Layout};
 use super::map::MappedWriter;
-use super::prepare::{NEW_SUFFIX, Prepared};
+use super::prepare::{NEW_SUFFIX, Prepared, with_new_suffix};
 use super::storage::{SEALED, STATE, WriteStorage};
 use super::store::{Store, files_in};
 use super::writer::BlockWriter;
@@ -203,16 +203,14 @@ fn rescue(
 ) -> Result<Block, RingError> {
     // Of the block's own sizes, so that all of it fits whatever the configuration is now.
     let layout = Arc::new(Layout::new(block.layout().format));
-    let mut new = OsString::from(path);
-    new.push(NEW_SUFFIX);
-    let new = PathBuf::from(new);
+    let new = with_new_suffix(path);
     let head = BlockHead { boot_id, ..*block.head() };
     let prepared =
         Prepared::make_bare(new.clone(), &layout).map_err(RingError::io("make", &new))?;
     let whole = new.with_extension("rescued.new");
-    let placed = prepared.place(&layout.encode_head(&head), &whole);
-    let (storage, columns) = placed.map_err(RingError::io("make", &new))?;
-    let mut writer = BlockWriter::new(storage, layout, whole.clone(), columns);
+    let placed = prepared.place(&layout, &head, &whole);
+    let (storage, reserved) = placed.map_err(RingError::io("make", &new))?;
+    let mut writer = BlockWriter::new(storage, layout, head.identity(), whole.clone(), reserved);
     let mut batch = FlowBatch::new();
     for rows in trusted {
         let mut rows = rows.clone();
@@ -230,7 +228,7 @@ fn rescue(
     }
     // The old file goes only when the new one is safe.
     writer.sync()?;
-    writer.seal()?;
+    writer.seal().size?;
     fs::rename(&whole, path).map_err(RingError::io("replace", path))?;
     Block::open(path)
 }

@@ -50,11 +50,11 @@ proptest! {
 
 /// Makes a block file look as if another boot had written it.
 fn change_boot(path: &Path) {
+    use std::os::unix::fs::FileExt;
     let block = Block::open(path).unwrap();
     let head = layout::BlockHead { boot_id: [9; 16], ..*block.head() };
-    let mut bytes = fs::read(path).unwrap();
-    bytes[..layout::HEAD_SIZE].copy_from_slice(&block.layout().encode_head(&head));
-    fs::write(path, bytes).unwrap();
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.write_all_at(&block.layout().encode_head(&head), 0).unwrap();
 }
 
 fn change_byte(path: &Path, position: usize) {
@@ -96,6 +96,84 @@ fn after_a_power_cut_only_whole_stripes_are_trusted() {
     drop(ring);
     // What was rescued is of this boot.
     assert_eq!(open(cut.path(), config()).1.lost, []);
+}
+
+#[test]
+fn a_page_that_never_reached_the_disk_costs_its_stripe_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    // A page of counters is a stripe.
+    let paged = RingConfig { block_rows: 4_096, stripe_rows: 512, ..config() };
+    let (ring, _) = open(dir.path(), paged);
+    let mut writer = ring.writer(0, NOW).unwrap();
+    let batch = v4_batch(&mut Source(17), 4_096 + 512, NOW.0);
+    assert_eq!(writer.append(&batch).rows, 4_608);
+    let cut = copy_store(dir.path());
+    let blocks = Store::find(cut.path()).unwrap().block_files().unwrap();
+    for (_, path) in &blocks {
+        change_boot(path);
+    }
+    let path = &blocks[0].1;
+    let area = *Block::open(path).unwrap().layout().column(Column::OctetDeltaCount).unwrap();
+    let mut bytes = fs::read(path).unwrap();
+    bytes[area.start + 3 * 4_096..][..4_096].fill(0);
+    fs::write(path, bytes).unwrap();
+    let (_, recovery) = open(cut.path(), paged);
+    assert_eq!(recovery.rows, 4_096);
+    let lost: Vec<_> = recovery.lost.iter().map(|lost| (lost.reason, lost.rows)).collect();
+    assert_eq!(lost, [(RingDrop::Torn, 512)]);
+    let mut expected = sent_records(&batch);
+    expected.drain(3 * 512..4 * 512);
+    assert_eq!(stored(cut.path())[&(0, Lane::Ipv4)], expected);
+}
+
+#[test]
+fn nothing_of_an_earlier_block_passes_for_one_that_used_its_file_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ring, _) = open(dir.path(), config());
+    let mut writer = ring.writer(0, NOW).unwrap();
+    writer.append(&v4_batch(&mut Source(18), 512, NOW.0));
+    let fixed_size = ring.layout().fixed_size;
+    // What of the later block is on the disk, as pages may be, each for itself: its head, or
+    // its head and its words.
+    for (kept, reason, rows) in
+        [(layout::HEAD_SIZE, RingDrop::Damaged, 0), (fixed_size, RingDrop::Torn, 256)]
+    {
+        let cut = copy_store(dir.path());
+        let blocks = Store::find(cut.path()).unwrap().block_files().unwrap();
+        let (earlier, later) = (&blocks[0].1, &blocks[1].1);
+        let mut bytes = fs::read(earlier).unwrap();
+        change_boot(later);
+        bytes[..kept].copy_from_slice(&fs::read(later).unwrap()[..kept]);
+        fs::write(later, bytes).unwrap();
+        let (_, recovery) = open(cut.path(), config());
+        assert_eq!(recovery.rows, 256, "the earlier block's own");
+        let lost: Vec<_> = recovery.lost.iter().map(|lost| (lost.reason, lost.rows)).collect();
+        assert_eq!(lost, [(reason, rows)]);
+    }
+}
+
+#[test]
+#[ignore = "writes 1 GiB, and says how long a start takes that finds it"]
+fn a_full_ring_of_another_boot_is_recovered() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ring, _) = open(dir.path(), RingConfig::default());
+    let mut writer = ring.writer(0, NOW).unwrap();
+    let batch = v4_batch(&mut Source(19), 8_192, NOW.0);
+    while ring.size() < 1 << 30 {
+        assert_eq!(writer.append(&batch).rows, 8_192);
+    }
+    let (rows, blocks) = (ring.appended().value(), ring.store().block_files().unwrap());
+    drop((writer, ring));
+    for boot in ["the same", "another"] {
+        let start = std::time::Instant::now();
+        let (ring, recovery) = open(dir.path(), RingConfig::default());
+        println!("{rows} rows of {boot} boot: {:?}", start.elapsed());
+        assert_eq!((recovery.rows, recovery.lost.len()), (rows, 0));
+        drop(ring);
+        for (_, path) in &blocks {
+            change_boot(path);
+        }
+    }
 }
 
 #[test]

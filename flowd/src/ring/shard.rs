@@ -7,10 +7,10 @@ use super::lane::{BlockId, Lane};
 use super::layout::BlockHead;
 use super::map::MappedWriter;
 use super::prepare::{NEW_SUFFIX, Prepared};
-use super::writer::BlockWriter;
+use super::writer::{BlockWriter, Sealed};
 use crate::model::time::{HOUR_MILLIS, UnixMillis};
 use crate::model::{Column, ColumnRef, ColumnSet, FlowBatch, Run};
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, TryRecvError};
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
@@ -212,7 +212,7 @@ impl LaneWriter {
             };
             let count = block.append(ring, batch, run, rows, received)?;
             if count > 0 {
-                if self.prepared.is_none() && block.writer.is_half_full() {
+                if self.prepared.is_none() && block.writer.is_well_begun() {
                     self.prepared = Some(ring.preparer().request(block.writer.columns()));
                 }
                 return Ok(count);
@@ -231,18 +231,23 @@ impl LaneWriter {
         let path = directory.join(id.file_name());
         let head =
             BlockHead { id, boot_id: ring.boot_id(), hour: UnixMillis(now).hour(), created: now };
-        let ready = self.prepared.take().and_then(|prepared| prepared.try_recv().ok());
+        let ready = self.prepared.as_ref().map(Receiver::try_recv);
+        // One that is not ready yet will serve the block after this.
+        if !matches!(ready, Some(Err(TryRecvError::Empty))) {
+            self.prepared = None;
+        }
         let prepared = match ready {
-            Some(prepared) => prepared,
-            None => {
+            Some(Ok(prepared)) => prepared,
+            _ => {
                 ring.unprepared().add(1);
                 let new = directory.join(format!("{}{NEW_SUFFIX}", id.file_name()));
                 Prepared::make_bare(new, layout).map_err(RingError::io("make", &path))?
             }
         };
-        let placed = prepared.place(&layout.encode_head(&head), &path);
-        let (storage, columns) = placed.map_err(RingError::io("make", &path))?;
-        let writer = BlockWriter::new(storage, Arc::clone(layout), path, columns);
+        ring.reused().add(u64::from(prepared.is_reused()));
+        let placed = prepared.place(layout, &head, &path);
+        let (storage, reserved) = placed.map_err(RingError::io("make", &path))?;
+        let writer = BlockWriter::new(storage, Arc::clone(layout), head.identity(), path, reserved);
         let size = writer.reserved_size();
         ring.opened(id, size);
         Ok(OpenBlock { id, hour: head.hour, writer, size, received: (now, now) })
@@ -284,17 +289,18 @@ impl OpenBlock {
 
     fn seal(self, ring: &Ring, path: &Path) -> Result<(), RingError> {
         let rows = self.writer.rows() as u64;
-        let sealed = self.writer.seal();
-        let size = *sealed.as_ref().unwrap_or(&self.size);
-        ring.sealed(SealedBlock {
+        let Sealed { size, reusable, storage } = self.writer.seal();
+        ring.preparer().retire(storage);
+        let block = SealedBlock {
             id: self.id,
             path: path.to_owned(),
             hour: self.hour,
             rows,
-            size,
+            size: *size.as_ref().unwrap_or(&self.size),
             received: self.received,
-        });
-        sealed.map(drop)
+        };
+        ring.sealed(block, reusable);
+        size.map(drop)
     }
 }
 

@@ -12,8 +12,14 @@ use std::ops::Range;
 
 /// Index of the word that tells whether the block is open or sealed.
 pub(super) const STATE: usize = 0;
+/// Index of the word that tells whose words these are: [`BlockHead::identity`], stored before the
+/// file has its name. Files are used again, and a power cut may keep one page of a file and lose
+/// another: counts that belong to another block than the head are not believed.
+///
+/// [`BlockHead::identity`]: super::layout::BlockHead::identity
+pub(super) const IDENTITY: usize = 4;
 /// Index of the first word of the stripe table.
-pub(super) const FIRST_STRIPE: usize = 4;
+pub(super) const FIRST_STRIPE: usize = 5;
 
 /// The value of [`STATE`] once nothing more will be written.
 pub(super) const SEALED: u64 = 1;

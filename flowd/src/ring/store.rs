@@ -3,16 +3,18 @@
 //! ```text
 //! STORE/flowd.json   the mark, with the format's version
 //! STORE/lock         locked by the writer; holds its process number
-//! STORE/ring/        block files
+//! STORE/ring/        block files, or STORE/ring.json says where they are
 //! STORE/archive/     segments and their manifest
 //! ```
 
 use super::error::RingError;
 use super::lane::BlockId;
+use super::place::Place;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use tracing::warn;
 
 const MARK: &str = "flowd.json";
 const MARK_NEW: &str = "flowd.json.new";
@@ -30,6 +32,7 @@ struct Mark {
 #[derive(Clone, Debug)]
 pub struct Store {
     path: PathBuf,
+    ring: Place,
 }
 
 impl Store {
@@ -81,7 +84,7 @@ impl Store {
         };
         match serde_json::from_str::<Mark>(mark) {
             Ok(mark) if mark.format == FORMAT && mark.version == VERSION => {
-                Ok(Self { path: path.to_owned() })
+                Ok(Self { path: path.to_owned(), ring: Place::of(path)? })
             }
             Ok(mark) => Err(unknown(format!("{} {}", mark.format, mark.version))),
             Err(_) => Err(unknown("an unreadable flowd.json".to_owned())),
@@ -97,7 +100,14 @@ impl Store {
     /// Where block files lie. The directory may be missing.
     #[must_use]
     pub fn ring_dir(&self) -> PathBuf {
-        self.path.join("ring")
+        self.ring.directory.clone()
+    }
+
+    /// Why the blocks are not where the store says, if they are not: a ring on a tmpfs is gone
+    /// after a restart of the machine. What was archived is there all the same.
+    #[must_use]
+    pub fn ring_fault(&self) -> Option<RingError> {
+        self.ring.fault(&self.path)
     }
 
     /// Where segments lie. The directory may be missing.
@@ -111,6 +121,9 @@ impl Store {
     /// # Errors
     /// If the ring's directory is there but cannot be read.
     pub fn block_files(&self) -> Result<Vec<(BlockId, PathBuf)>, RingError> {
+        if self.ring_fault().is_some() {
+            return Ok(Vec::new());
+        }
         let mut blocks: Vec<_> = files_in(&self.ring_dir())?
             .into_iter()
             .filter_map(|path| {
@@ -144,8 +157,11 @@ fn is_unused(path: &Path) -> Result<bool, RingError> {
 #[derive(Debug)]
 pub struct StoreLock {
     store: Store,
-    /// Locked until it is closed, if only by the end of the process.
+    /// Locked until they are closed, if only by the end of the process: the store's, and that
+    /// of a ring elsewhere.
     _file: File,
+    ring_file: Option<File>,
+    found_ring: bool,
 }
 
 impl StoreLock {
@@ -154,25 +170,42 @@ impl StoreLock {
     /// # Errors
     /// If another process has it, or the path cannot be written to or is not a store.
     pub fn acquire(path: &Path) -> Result<Self, RingError> {
-        let store = Store::find_or_make(path)?;
-        let lock = path.join(LOCK);
-        let mut options = File::options();
-        options.read(true).write(true).create(true).truncate(false);
-        let mut file = options.open(&lock).map_err(RingError::io("open", &lock))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let holder = fs::read_to_string(&lock).unwrap_or_default();
-                return Err(RingError::StoreInUse {
-                    store: path.to_owned(),
-                    process: holder.trim().parse().ok(),
-                });
+        Store::find_or_make(path)?;
+        let file = lock_directory(path)?;
+        // What it says of its ring may have changed while another process held the lock.
+        let lock =
+            Self { store: Store::find(path)?, _file: file, ring_file: None, found_ring: true };
+        lock.claim_ring()
+    }
+
+    /// Lets the ring be in `directory` from now on, which is made if it is not there. The store
+    /// remembers it.
+    ///
+    /// # Errors
+    /// If another store's ring is there, or this one's holds records where it is now.
+    pub fn with_ring_dir(mut self, directory: &Path) -> Result<Self, RingError> {
+        self.store.ring = self.store.ring.change(&self.store.path, directory)?;
+        self.ring_file = None;
+        self.claim_ring()
+    }
+
+    /// Was the ring where the store said? If not, it has been made anew, and what was in it and
+    /// not archived is lost.
+    #[must_use]
+    pub const fn found_ring(&self) -> bool {
+        self.found_ring
+    }
+
+    fn claim_ring(mut self) -> Result<Self, RingError> {
+        let Store { path, ring } = &self.store;
+        if ring.is_elsewhere() {
+            self.found_ring = ring.claim(path)?;
+            if !self.found_ring {
+                warn!(ring = %ring.directory.display(), "the ring is gone, and what was not archived; begun anew");
             }
-            Err(TryLockError::Error(error)) => return Err(RingError::io("lock", &lock)(error)),
+            self.ring_file = Some(lock_directory(&ring.directory)?);
         }
-        let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-        written.map_err(RingError::io("write", &lock))?;
-        Ok(Self { store, _file: file })
+        Ok(self)
     }
 
     /// The store.
@@ -180,6 +213,28 @@ impl StoreLock {
     pub fn store(&self) -> &Store {
         &self.store
     }
+}
+
+/// Locks a directory's lock file and leaves this process's number in it.
+fn lock_directory(directory: &Path) -> Result<File, RingError> {
+    let lock = directory.join(LOCK);
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    let mut file = options.open(&lock).map_err(RingError::io("open", &lock))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let holder = fs::read_to_string(&lock).unwrap_or_default();
+            return Err(RingError::StoreInUse {
+                store: directory.to_owned(),
+                process: holder.trim().parse().ok(),
+            });
+        }
+        Err(TryLockError::Error(error)) => return Err(RingError::io("lock", &lock)(error)),
+    }
+    let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    written.map_err(RingError::io("write", &lock))?;
+    Ok(file)
 }
 
 #[cfg(test)]

@@ -56,16 +56,18 @@ impl Stripe {
     }
 
     /// The checksum of the rows as they are; none if the stripe names what is not there.
+    /// `identity` is the block's.
     pub(super) fn checksum<'a>(
         &self,
         layout: &Layout,
+        identity: u64,
         items: impl Fn(&Area, Range<usize>) -> Option<&'a [u8]>,
     ) -> Option<u64> {
         let rows = self.first_row..self.first_row.checked_add(self.rows)?;
         let extras = self.extras;
         // Each part is hashed at once, which is faster than to feed one hash piece by piece.
         let mut parts = Vec::with_capacity(Column::COUNT + 8);
-        parts.extend([self.rows as u64, self.columns]);
+        parts.extend([identity, self.rows as u64, self.columns]);
         parts.extend([u64::from(extras.start), u64::from(extras.end)]);
         for area in [&layout.shape_ids, &layout.origin_ids] {
             parts.push(xxh3_64(items(area, rows.clone())?));

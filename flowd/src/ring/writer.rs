@@ -3,6 +3,7 @@
 use super::dictionary::{Entry, Interner};
 use super::error::RingError;
 use super::layout::Layout;
+use super::reserved::Reserved;
 use super::storage::{Area, Frontier, SEALED, STATE, WriteStorage};
 use super::stripe::{HAS_EXTRAS, Range32, Stripe};
 use crate::model::{ColumnSet, FlowBatch, Origin, Run, Shape, extras_size};
@@ -22,6 +23,8 @@ const DISCARD_SIZE_MIN: usize = 32 << 10;
 pub(super) struct BlockWriter<W> {
     storage: W,
     layout: Arc<Layout>,
+    /// What all checksums begin with.
+    identity: u64,
     /// For error messages.
     path: PathBuf,
     rows: usize,
@@ -51,29 +54,51 @@ struct Growing {
 }
 
 impl Growing {
-    const fn by(reserve_size: usize) -> Self {
-        Self { end: 0, reserved: 0, reserve_size }
+    const fn by(reserve_size: usize, reserved: usize) -> Self {
+        Self { end: 0, reserved, reserve_size }
+    }
+
+    /// What is left of it once the block is sealed, to whole pages.
+    fn kept(&self, page_size: usize) -> usize {
+        self.end.next_multiple_of(page_size).min(self.reserved)
     }
 }
 
+/// A sealed block.
+#[derive(Debug)]
+pub(super) struct Sealed<W> {
+    /// The octets that it takes, if the system tells.
+    pub(super) size: Result<u64, RingError>,
+    /// What its file has memory for, if it is worth using again.
+    pub(super) reusable: Option<Reserved>,
+    /// Its memory.
+    pub(super) storage: W,
+}
+
 impl<W: WriteStorage> BlockWriter<W> {
-    /// Starts at the first row of an empty block. Some columns may be reserved already.
-    pub(super) fn new(storage: W, layout: Arc<Layout>, path: PathBuf, columns: ColumnSet) -> Self {
-        let reserved_size = match columns.is_empty() {
-            true => layout.fixed_size as u64,
-            false => layout.size_of(columns),
-        };
+    /// Starts at the first row of an empty block of that identity, of which some is reserved
+    /// already.
+    pub(super) fn new(
+        storage: W,
+        layout: Arc<Layout>,
+        identity: u64,
+        path: PathBuf,
+        reserved: Reserved,
+    ) -> Self {
+        let reserved_size = reserved.size(&layout);
+        let Reserved { columns, ids, offsets, extras, dictionary } = reserved;
         Self {
             storage,
             layout,
+            identity,
             path,
             rows: 0,
             columns,
             columns_used: ColumnSet::EMPTY,
-            ids_reserved: !columns.is_empty(),
-            offsets_reserved: false,
-            extras: Growing::by(EXTRAS_RESERVE_SIZE),
-            dictionary: Growing::by(DICTIONARY_RESERVE_SIZE),
+            ids_reserved: ids,
+            offsets_reserved: offsets,
+            extras: Growing::by(EXTRAS_RESERVE_SIZE, extras),
+            dictionary: Growing::by(DICTIONARY_RESERVE_SIZE, dictionary),
             shapes: Interner::new(),
             origins: Interner::new(),
             stripe_columns: 0,
@@ -99,9 +124,10 @@ impl<W: WriteStorage> BlockWriter<W> {
         self.columns_used
     }
 
-    /// Is half of its room for rows taken?
-    pub(super) fn is_half_full(&self) -> bool {
-        self.rows >= self.layout.format.rows_max / 2
+    /// Is so much of its room for rows taken that the next block is worth preparing? Early, since
+    /// a busy machine may be slow to; not at once, since some lanes never fill a block.
+    pub(super) fn is_well_begun(&self) -> bool {
+        self.rows >= self.layout.format.rows_max / 8
     }
 
     /// Octets that are reserved.
@@ -145,8 +171,7 @@ impl<W: WriteStorage> BlockWriter<W> {
     }
 
     /// Seals the block: its last stripe gets its checksum and what is unused is given back.
-    /// Returns the octets that the block takes.
-    pub(super) fn seal(mut self) -> Result<u64, RingError> {
+    pub(super) fn seal(mut self) -> Sealed<W> {
         let format = &self.layout.format;
         if !self.rows.is_multiple_of(format.stripe_rows) && self.rows != format.rows_max {
             self.close_stripe(self.rows);
@@ -154,7 +179,20 @@ impl<W: WriteStorage> BlockWriter<W> {
         self.storage.store(STATE, SEALED);
         self.discard_unused();
         let allocated = self.storage.allocated();
-        allocated.map_err(RingError::io("look at", &self.path))
+        let size = allocated.map_err(RingError::io("look at", &self.path));
+        Sealed { size, reusable: self.reusable(), storage: self.storage }
+    }
+
+    /// What the file of a full block has memory for. That of another is not worth keeping.
+    fn reusable(&self) -> Option<Reserved> {
+        let page_size = self.layout.format.page_size;
+        (self.rows == self.layout.format.rows_max).then(|| Reserved {
+            columns: self.columns_used,
+            ids: self.ids_reserved,
+            offsets: self.offsets_reserved,
+            extras: self.extras.kept(page_size),
+            dictionary: self.dictionary.kept(page_size),
+        })
     }
 
     /// Waits until all rows so far are on the disk.
@@ -179,6 +217,10 @@ impl<W: WriteStorage> BlockWriter<W> {
     }
 
     fn reserve_columns(&mut self, shape: &Shape) -> Result<(), RingError> {
+        let has_columns = shape.columns.union(self.columns) == self.columns;
+        if self.ids_reserved && has_columns && (self.offsets_reserved || shape.extras.is_empty()) {
+            return Ok(());
+        }
         let layout = Arc::clone(&self.layout);
         if !self.ids_reserved {
             self.reserve(layout.shape_ids.range())?;
@@ -188,9 +230,6 @@ impl<W: WriteStorage> BlockWriter<W> {
         if !shape.extras.is_empty() && !self.offsets_reserved {
             self.reserve(layout.extras_offsets.range())?;
             self.offsets_reserved = true;
-        }
-        if shape.columns.union(self.columns) == self.columns {
-            return Ok(());
         }
         for column in shape.columns.iter() {
             if !self.columns.contains(column) {
@@ -222,7 +261,7 @@ impl<W: WriteStorage> BlockWriter<W> {
     }
 
     fn store_entry(&mut self, entry: &impl Entry) -> Result<bool, RingError> {
-        let bytes = entry.encode();
+        let bytes = entry.encode(self.identity);
         let area = self.layout.dictionary;
         let Some(grown) = self.grow(self.dictionary, &area, bytes.len())? else {
             return Ok(false);
@@ -328,7 +367,9 @@ impl<W: WriteStorage> BlockWriter<W> {
             extras: Range32 { start: offset(self.stripe_extras), end: offset(self.extras.end) },
         };
         let checksum = stripe
-            .checksum(&self.layout, |area, items| Some(self.storage.written(area, items)))
+            .checksum(&self.layout, self.identity, |area, items| {
+                Some(self.storage.written(area, items))
+            })
             .expect("the writer wrote all of it");
         let first_word = Layout::stripe_word(index);
         for (word, value) in (first_word..).zip(stripe.encode(checksum)) {

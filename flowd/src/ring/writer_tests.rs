@@ -5,10 +5,11 @@ use super::error::RingError;
 use super::lane::{BlockId, Lane};
 use super::layout::{BlockFormat, BlockHead, Layout, STRIPE_WORDS};
 use super::map::heap::{HeapReader, HeapWriter, heap_block};
+use super::reserved::Reserved;
 use super::sample::{NOW, Source, sent_records, v4_shape};
-use super::storage::{Area, FIRST_STRIPE, WriteStorage};
+use super::storage::{Area, FIRST_STRIPE, IDENTITY, WriteStorage};
 use super::writer::BlockWriter;
-use crate::model::{Column, ColumnSet, ExtraSpec, FlowBatch, Shape};
+use crate::model::{Column, ExtraSpec, FlowBatch, Shape};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -69,9 +70,10 @@ fn block(room: usize) -> (BlockWriter<Disk>, HeapReader) {
         created: NOW.0,
     };
     let words = FIRST_STRIPE + STRIPE_WORDS * FORMAT.rows_max.div_ceil(FORMAT.stripe_rows);
-    let (block, reader) = heap_block(layout.encode_head(&head), layout.size, words);
+    let (mut block, reader) = heap_block(layout.encode_head(&head), layout.size, words);
+    block.store(IDENTITY, head.identity());
     let storage = Disk { block, room };
-    let writer = BlockWriter::new(storage, layout, PathBuf::new(), ColumnSet::EMPTY);
+    let writer = BlockWriter::new(storage, layout, head.identity(), PathBuf::new(), Reserved::NONE);
     (writer, reader)
 }
 
@@ -112,7 +114,7 @@ fn a_full_disk_refuses_rows_and_keeps_what_is_there() {
     assert!(matches!(error, RingError::NoSpace(_)), "{error}");
 
     assert_eq!(writer.append(&batch, &batch.runs()[0], 0..10).unwrap(), 10);
-    writer.seal().unwrap();
+    writer.seal().size.unwrap();
     let block = read(&reader);
     let mut copy = FlowBatch::new();
     assert_eq!(block.copy_to(0..30, &mut copy), 30);
@@ -131,7 +133,7 @@ fn a_full_block_takes_no_more_and_seals_whole() {
     // 100 rows are six stripes of 16 and one of 4.
     assert_eq!(stripes.len(), 7);
     assert!(stripes.iter().all(|(_, holds)| *holds));
-    writer.seal().unwrap();
+    writer.seal().size.unwrap();
     assert!(read(&reader).is_sealed());
     assert_eq!(read(&reader).stripes(), stripes);
 }
@@ -144,7 +146,7 @@ fn an_open_stripe_does_not_hold_until_it_is_sealed() {
     let holds = |block: Block| block.stripes().iter().map(|stripe| stripe.1).collect::<Vec<_>>();
     assert_eq!(holds(read(&reader)), [true, false]);
     let (word, words) = read(&reader).last_stripe().unwrap();
-    writer.seal().unwrap();
+    writer.seal().size.unwrap();
     assert_eq!(holds(read(&reader)), [true, true]);
     assert_eq!(word, Layout::stripe_word(1));
     assert_eq!(words, read(&reader).last_stripe().unwrap().1);

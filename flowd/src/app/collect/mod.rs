@@ -7,12 +7,13 @@ mod workers;
 
 use super::collect_memory::Memory;
 use super::refusals::Refusals;
+use super::ring_use::RingMeter;
 use super::statistics::{REQUEST, StoreStatistics};
 use super::{clock, control, shutdown, statistics};
 use crate::archive::{ArchiveConfig, Archiver, OpenStore, open_store};
 use crate::collect::{Books, Statistics};
 use crate::model::time::UnixMillis;
-use crate::ring::Recovery;
+use crate::ring::{Recovery, StoreLock};
 use crate::telemetry::{Flag, Throttle};
 use anyhow::{Context, Result};
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 use tracing::error;
 
 pub use super::collect_memory::Restored;
+pub use super::ring_use::RingUse;
 pub use crate::archive::Retention;
 pub use crate::collect::{ListenAddress, Prefix, Transport};
 pub use crate::ring::{RingConfig, WhenFull};
@@ -47,6 +49,8 @@ pub struct Plan {
     pub http: Option<SocketAddr>,
     /// The store's directory.
     pub store: PathBuf,
+    /// Where the ring lies from now on; none: where it was, at first in the store.
+    pub ring_dir: Option<PathBuf>,
     /// Workers a UDP address; a TCP address has one.
     pub worker_count: usize,
     /// Limits of the ring.
@@ -55,6 +59,15 @@ pub struct Plan {
     pub retention: Retention,
     /// Socket receive buffer, octets.
     pub receive_buffer_size: usize,
+}
+
+/// What a collector says while it runs.
+#[derive(Clone, Copy, Debug)]
+pub enum News<'a> {
+    /// It listens.
+    Ready(&'a Ready),
+    /// The rate of the first minute, in which something came.
+    RingUse(RingUse),
 }
 
 /// What a collector says once it listens.
@@ -89,13 +102,14 @@ pub struct Report {
 ///
 /// # Errors
 /// If an address cannot be listened on, the store cannot be written, or a worker fails.
-pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
+pub fn run(plan: &Plan, tell: &mut dyn FnMut(News<'_>)) -> Result<Report> {
     let stop = shutdown::on_signal()?;
     let books = Arc::new(Books::default());
     let mut memory = Memory::new(&plan.store, &books);
     let receivers = workers::open(plan, &memory)?;
     #[cfg(feature = "http")]
     let mut server = plan.http.map(crate::http::Server::bind).transpose()?;
+    place_ring(plan)?;
     let archive =
         ArchiveConfig { retention: plan.retention, ..ArchiveConfig::for_ring(&plan.ring) };
     let OpenStore { ring, mut archiver, recovery } = open_store(&plan.store, plan.ring, archive)?;
@@ -124,7 +138,8 @@ pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
     }
     let statistics = {
         let (books, ring) = (Arc::clone(&books), Arc::clone(&ring));
-        move || StoreStatistics::now(&earlier, clock::now(), &books, &ring, &refusals)
+        let meter = Arc::new(RingMeter::new(clock::now()));
+        move || StoreStatistics::now(&earlier, clock::now(), &books, &ring, &refusals, &meter)
     };
     serve_statistics(plan, statistics.clone())?;
     #[cfg(feature = "http")]
@@ -143,10 +158,10 @@ pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
     let http = server.as_ref().map(crate::http::Server::address);
     #[cfg(not(feature = "http"))]
     let http = None;
-    ready(&Ready { addresses, http, worker_count, recovery, restored });
+    tell(News::Ready(&Ready { addresses, http, worker_count, recovery, restored }));
 
     let are_well = || !archiver.is_finished() && !threads.iter().any(JoinHandle::is_finished);
-    watch(plan, &stop, &are_well, &statistics, &mut memory);
+    watch(plan, &stop, &are_well, &statistics, &mut memory, tell);
     let mut ended: Vec<Result<()>> = threads.into_iter().map(join).collect();
     let heard_until = clock::now();
     sealed.raise();
@@ -162,6 +177,14 @@ pub fn run(plan: &Plan, ready: &mut dyn FnMut(&Ready)) -> Result<Report> {
         records_dropped: ring.drops().total(),
         blocks_left: ring.sealed_blocks().len(),
     })
+}
+
+/// Lets the store's ring be where it was asked for.
+fn place_ring(plan: &Plan) -> Result<()> {
+    if let Some(directory) = &plan.ring_dir {
+        StoreLock::acquire(&plan.store)?.with_ring_dir(directory)?;
+    }
+    Ok(())
 }
 
 /// The thread that moves sealed blocks into the archive.
@@ -192,7 +215,9 @@ fn watch(
     are_well: &dyn Fn() -> bool,
     statistics: &dyn Fn() -> StoreStatistics,
     memory: &mut Memory,
+    tell: &mut dyn FnMut(News<'_>),
 ) {
+    let mut is_rate_told = false;
     let mut throttle = Throttle::new(Duration::from_secs(60));
     let mut written = Instant::now();
     while !stop.is_raised() {
@@ -205,7 +230,12 @@ fn watch(
             // In this order: after a kill, what was counted as held is held. What could not be
             // saved counts as lost then, so that the counters are written in any case.
             let saved = memory.save();
-            let written_down = statistics().write(&plan.store);
+            let statistics = statistics();
+            if !is_rate_told && statistics.ring.minutes().is_some() {
+                tell(News::RingUse(statistics.ring));
+                is_rate_told = true;
+            }
+            let written_down = statistics.write(&plan.store);
             if let Err(error) = saved.and(written_down)
                 && throttle.pass(written).is_some()
             {

@@ -48,6 +48,10 @@ pub(in crate::cli) struct Collect {
     /// Size of the ring, whose blocks move to the archive from half of it on.
     #[arg(long, value_name = "SIZE", default_value = "1GiB")]
     pub(in crate::cli) ring_size: String,
+    /// Where the ring lies, which may be a tmpfs: it is faster, and what is not archived yet goes
+    /// with the power. The store remembers it [default: in the store].
+    #[arg(long, value_name = "DIR")]
+    pub(in crate::cli) ring_dir: Option<PathBuf>,
     /// How much may wait beside the ring while archiving cannot keep up.
     #[arg(long, value_name = "SIZE", default_value = "8GiB")]
     pub(in crate::cli) backlog_max: String,

@@ -1,9 +1,10 @@
 //! `flowd collect`.
 
 use crate::app;
-use crate::app::collect::{Plan, Ready, Restored, RingConfig, WhenFull};
+use crate::app::collect::{News, Plan, Ready, Restored, RingConfig, RingUse, WhenFull};
 use crate::cli::args::collect::{self as args, Collect};
 use crate::cli::exit::{Outcome, say};
+use crate::cli::info;
 use crate::cli::resolve;
 use anyhow::{Context, Result, bail};
 use std::net::SocketAddr;
@@ -35,9 +36,13 @@ pub(in crate::cli) fn collect(arguments: &Collect) -> Result<Outcome> {
         worker_count,
         ring,
         retention: resolve::retention(&arguments.keep)?,
+        ring_dir: arguments.ring_dir.clone(),
         receive_buffer_size: usize::try_from(receive_buffer).context("--receive-buffer")?,
     };
-    let report = app::collect::run(&plan, &mut |ready| tell_ready(&plan, ready))?;
+    let report = app::collect::run(&plan, &mut |news| match news {
+        News::Ready(ready) => tell_ready(&plan, ready),
+        News::RingUse(ring) => tell_ring_use(ring),
+    })?;
     let collected = &report.collected;
     say(format_args!(
         "received {} messages, stored {} records; {} data sets wait for their template; \
@@ -65,6 +70,10 @@ fn http(arguments: &Collect) -> Result<Option<SocketAddr>> {
 #[expect(clippy::unnecessary_wraps, reason = "with HTTP an address may be wrong")]
 fn http(_: &Collect) -> Result<Option<SocketAddr>> {
     Ok(None)
+}
+
+fn tell_ring_use(ring: RingUse) {
+    say(format_args!("ring {}", info::ring_use(ring)));
 }
 
 fn tell_ready(plan: &Plan, ready: &Ready) {
