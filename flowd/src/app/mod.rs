@@ -10,6 +10,7 @@ pub mod decode;
 mod elements;
 mod explain;
 pub mod export;
+pub mod import;
 pub mod query;
 pub mod replay;
 pub mod resend;

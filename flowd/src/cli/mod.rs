@@ -66,6 +66,7 @@ fn dispatch(command: Command) -> anyhow::Result<Outcome> {
         Command::Query(query) => run::query(&query),
         Command::Top(top) => run::top(&top),
         Command::Store(args::store::Store::Info(info)) => run::info(&info),
+        Command::Store(args::store::Store::Import(import)) => run::import(&import),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

@@ -1,7 +1,7 @@
 //! Exporter: records in, messages to each collector out.
 
 use super::books::CollectorStatistics;
-use super::layout::{Layouts, uptime};
+use super::layout::{Layouts, UPTIME_SPAN_MILLIS, uptime};
 use super::options::{InterfaceOptions, Options, Sampling};
 use super::pace::Pace;
 use super::send::{Link, SET_OVERHEAD};
@@ -44,6 +44,13 @@ pub struct ExporterConfig {
 }
 
 impl ExporterConfig {
+    /// When an exporter that begins now to send old records was booted: as long ago as all times
+    /// that an uptime tells, so that every collector comes to the same ones.
+    #[must_use]
+    pub const fn boot_for_old_records(now: UnixMillis) -> UnixMillis {
+        UnixMillis(now.0.saturating_sub(UPTIME_SPAN_MILLIS))
+    }
+
     /// The default: all packets metered, messages sent as they are made.
     #[must_use]
     pub fn new(collectors: Vec<SocketAddr>, boot: UnixMillis) -> Self {
@@ -181,7 +188,7 @@ impl Exporter {
     pub fn export(&mut self, records: &[FlowRecord], now: UnixMillis) {
         self.advance(now);
         for record in records {
-            let index = self.source.layouts.of(record);
+            let index = self.source.layouts.of(record, self.source.now);
             for link in &mut self.links {
                 match index {
                     Ok(index) => link.add(index, record, &self.source),

@@ -1,5 +1,9 @@
 //! `flowd store`.
 
+mod import;
+
+pub(in crate::cli) use import::Import;
+
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -8,6 +12,8 @@ use std::path::PathBuf;
 pub(in crate::cli) enum Store {
     /// Say what a store holds, what was dropped, and who sent it.
     Info(Info),
+    /// Bring along what nfdump kept: put records of its files into a store.
+    Import(Import),
 }
 
 const EXAMPLES: &str = "\

@@ -1,5 +1,9 @@
 //! `flowd store`.
 
+mod import;
+
+pub(in crate::cli) use import::import;
+
 use crate::app;
 use crate::cli::args::store::{Info, InfoOutput};
 use crate::cli::exit::Outcome;
