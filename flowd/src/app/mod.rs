@@ -14,6 +14,7 @@ pub mod import;
 pub mod query;
 pub mod replay;
 pub mod resend;
+pub mod send;
 mod shutdown;
 mod statistics;
 pub mod store_info;

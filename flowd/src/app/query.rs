@@ -48,13 +48,13 @@ enum Part {
 }
 
 /// A store as the engine sees it.
-struct StoreSource {
+pub(super) struct StoreSource {
     parts: Vec<Part>,
     coverage: Coverage,
 }
 
 impl StoreSource {
-    fn open(store: &Path) -> Result<Self> {
+    pub(super) fn open(store: &Path) -> Result<Self> {
         let snapshot = StoreSnapshot::open(store)?;
         let coverage = coverage(store, &snapshot)?;
         // Newest first: what the ring holds is younger than any segment.
@@ -74,6 +74,12 @@ impl StoreSource {
             .collect();
         groups.reverse();
         Ok(Self { parts: blocks.chain(groups).collect(), coverage })
+    }
+
+    /// The same with its oldest part first.
+    pub(super) fn oldest_first(mut self) -> Self {
+        self.parts.reverse();
+        self
     }
 }
 

@@ -4,7 +4,7 @@ use super::query::damage;
 use super::statistics::StoreStatistics;
 use crate::archive::StoreSnapshot;
 use crate::collect::ConnectionEnd;
-pub use crate::collect::ExporterStatistics;
+pub use crate::collect::{ExporterStatistics, ForwardStatistics};
 use crate::model::time::UnixMillis;
 use crate::telemetry::Reason;
 use anyhow::Result;
@@ -71,6 +71,8 @@ pub struct Info {
     pub drops: BTreeMap<String, u64>,
     /// Parts of the store that cannot be read or are not there, in words.
     pub damage: Vec<String>,
+    /// Datagrams repeated to other receivers, by address.
+    pub forwarded: BTreeMap<String, ForwardStatistics>,
     /// Each exporter and domain.
     pub exporters: Vec<ExporterStatistics>,
 }
@@ -111,6 +113,7 @@ pub fn read(store: &Path) -> Result<Info> {
         connection_ends: collect.connection_ends.clone(),
         drops: drops(&statistics),
         damage: damage(&snapshot),
+        forwarded: collect.forwarded.clone(),
         exporters: collect.all_exporters().cloned().collect(),
     })
 }

@@ -37,7 +37,8 @@ pub fn run() -> ExitCode {
         Err(error) => {
             let help = subcommand_path(&typed);
             let line = exit::usage_line(&error);
-            let takes_filter = matches!(help.as_str(), "flowd query" | "flowd top");
+            let takes_filter =
+                matches!(help.as_str(), "flowd query" | "flowd top" | "flowd store send");
             let is_word = line.contains("argument '") && !line.contains("argument '-");
             let quotes = if takes_filter && is_word {
                 "; put quotes around a filter of several words"
@@ -67,6 +68,7 @@ fn dispatch(command: Command) -> anyhow::Result<Outcome> {
         Command::Top(top) => run::top(&top),
         Command::Store(args::store::Store::Info(info)) => run::info(&info),
         Command::Store(args::store::Store::Import(import)) => run::import(&import),
+        Command::Store(args::store::Store::Send(send)) => run::send(&send),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

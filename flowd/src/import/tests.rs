@@ -336,7 +336,7 @@ proptest! {
 
     #[test]
     fn any_stream_of_lzo_ends(octets in prop::collection::vec(any::<u8>(), 0..300)) {
-        if let Some(output) = super::lzo::decompress(&octets, 4_096) {
+        if let Some(output) = lzo::decompress(&octets, 4_096) {
             prop_assert!(output.len() <= 4_096);
         }
     }

@@ -1,8 +1,10 @@
 //! `flowd store`.
 
 mod import;
+mod send;
 
 pub(in crate::cli) use import::Import;
+pub(in crate::cli) use send::Send;
 
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -14,6 +16,8 @@ pub(in crate::cli) enum Store {
     Info(Info),
     /// Bring along what nfdump kept: put records of its files into a store.
     Import(Import),
+    /// Send stored records on, as NetFlow v9.
+    Send(Send),
 }
 
 const EXAMPLES: &str = "\

@@ -1,8 +1,10 @@
 //! `flowd store`.
 
 mod import;
+mod send;
 
 pub(in crate::cli) use import::import;
+pub(in crate::cli) use send::send;
 
 use crate::app;
 use crate::cli::args::store::{Info, InfoOutput};
