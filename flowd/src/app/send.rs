@@ -55,6 +55,7 @@ pub fn run(plan: &Plan) -> Result<Report> {
     let config = ExporterConfig {
         source_id: ObservationDomainId(plan.source_id),
         pace: Pace::AsTaken { remote_rate: REMOTE_RATE },
+        has_old_records: true,
         stop: Arc::clone(&stop),
         ..ExporterConfig::new(
             vec![plan.collector],

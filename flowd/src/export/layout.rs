@@ -85,15 +85,20 @@ impl Layouts {
         self.list.get(index)
     }
 
-    /// The layout of a record that leaves at `now`, made when it is the first of its kind.
-    pub(super) fn of(&mut self, record: &FlowRecord, now: UnixMillis) -> Result<usize, NotSent> {
+    /// The layout of a record, made when it is the first of its kind. With the time at which it
+    /// leaves, one whose times an uptime cannot tell then has no uptimes.
+    pub(super) fn of(
+        &mut self,
+        record: &FlowRecord,
+        leaves: Option<UnixMillis>,
+    ) -> Result<usize, NotSent> {
         if record.record_type != RecordType::Flow {
             return Err(NotSent::NotAFlow);
         }
         let kind = Kind {
             present: record.present,
             has_long_flags: record.tcp_control_bits > u16::from(u8::MAX),
-            has_far_times: has_far_times(record, now),
+            has_far_times: leaves.is_some_and(|now| has_far_times(record, now)),
         };
         let known = self.by_kind.entry(kind).or_default();
         let has_same_extras = |&&index: &&usize| {
