@@ -20,6 +20,8 @@ pub mod probe;
 pub mod flow;
 pub mod export;
 pub mod collect;
+#[cfg(feature = "archive")]
+pub mod import;
 pub mod ring;
 #[cfg(feature = "archive")]
 pub mod archive;

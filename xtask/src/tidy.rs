@@ -24,6 +24,7 @@ const LICENCES: &[&str] = &[
     "Unlicense",
     "BSL-1.0",
     "0BSD",
+    "bzip2-1.0.6",
     "MIT-0",
 ];
 

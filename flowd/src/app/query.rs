@@ -61,7 +61,7 @@ struct Segment {
 }
 
 /// A store as the engine sees it.
-struct StoreSource {
+pub(super) struct StoreSource {
     store: PathBuf,
     parts: Vec<Part>,
     coverage: Coverage,
@@ -76,7 +76,7 @@ struct Missing {
 }
 
 impl StoreSource {
-    fn open(store: &Path, range: TimeRange) -> Result<Self> {
+    pub(super) fn open(store: &Path, range: TimeRange) -> Result<Self> {
         // Before the manifest, so that a loss it is told of meanwhile is in one of the two.
         let (statistics, _) = StoreStatistics::of_store(store);
         let overlaps = |from, to| range.overlaps(from, to);
@@ -156,6 +156,12 @@ impl StoreSource {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The same with its oldest part first.
+    pub(super) fn oldest_first(mut self) -> Self {
+        self.parts.reverse();
+        self
     }
 }
 

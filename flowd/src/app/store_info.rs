@@ -5,7 +5,7 @@ pub use super::ring_use::RingUse;
 use super::statistics::StoreStatistics;
 use crate::archive::StoreSnapshot;
 use crate::collect::ConnectionEnd;
-pub use crate::collect::ExporterStatistics;
+pub use crate::collect::{ExporterStatistics, ForwardStatistics};
 use crate::model::time::UnixMillis;
 use crate::telemetry::Reason;
 use anyhow::Result;
@@ -80,6 +80,8 @@ pub struct Info {
     pub drops: BTreeMap<String, u64>,
     /// Parts of the store that cannot be read or are not there, in words.
     pub damage: Vec<String>,
+    /// Datagrams repeated to other receivers, by address.
+    pub forwarded: BTreeMap<String, ForwardStatistics>,
     /// Each exporter and domain.
     pub exporters: Vec<ExporterStatistics>,
 }
@@ -149,6 +151,7 @@ pub fn read(store: &Path) -> Result<Info> {
             .into_iter()
             .chain(snapshot.head_damage().map(str::to_owned))
             .collect(),
+        forwarded: collect.forwarded.clone(),
         exporters: collect.all_exporters().cloned().collect(),
     })
 }

@@ -75,6 +75,10 @@ pub(super) fn print(info: &Info, out: &mut impl Write) -> io::Result<()> {
         )?;
     }
     writeln!(out, "dropped     {}", counts(&info.drops))?;
+    for (target, forwarded) in &info.forwarded {
+        let (sent, not_sent) = (forwarded.sent, counts(&forwarded.not_sent));
+        writeln!(out, "forwarded   {sent} to udp://{target}; not sent: {not_sent}")?;
+    }
     for damage in &info.damage {
         writeln!(out, "damage      {damage}")?;
     }

@@ -38,7 +38,8 @@ pub fn run() -> ExitCode {
         Err(error) => {
             let help = subcommand_path(&typed);
             let line = exit::usage_line(&error);
-            let takes_filter = matches!(help.as_str(), "flowd query" | "flowd top");
+            let takes_filter =
+                matches!(help.as_str(), "flowd query" | "flowd top" | "flowd store send");
             let is_word = line.contains("argument '") && !line.contains("argument '-");
             let quotes = if takes_filter && is_word {
                 "; put quotes around a filter of several words"
@@ -69,6 +70,8 @@ fn dispatch(command: Command) -> anyhow::Result<Outcome> {
         Command::Store(Store::Info(info)) => run::info(&info),
         Command::Store(Store::Compact(compact)) => run::compact(&compact),
         Command::Store(Store::Expire(expire)) => run::expire(&expire),
+        Command::Store(Store::Import(import)) => run::import(&import),
+        Command::Store(Store::Send(send)) => run::send(&send),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

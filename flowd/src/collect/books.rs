@@ -1,6 +1,7 @@
 //! What was received, decoded and dropped: written by the workers, read by any thread.
 
 use super::exporters::{ExporterBooks, Exporters};
+use super::forward::{ForwardStatistics, ForwardTargets};
 use super::sflow::{SampleBooks, SampleStatistics};
 use super::standing::Standings;
 use crate::model::Origin;
@@ -10,7 +11,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Why a datagram, or a data set of it, was not decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,6 +178,8 @@ pub struct Books {
     pub(super) redefinitions: Counter,
     pub(super) redefinitions_not_withdrawn: Counter,
     pub(super) standings: Standings,
+    /// Receivers of repeated datagrams, set once before any worker runs.
+    forwarded: OnceLock<ForwardTargets>,
     exporters: Mutex<Exporters>,
 }
 
@@ -205,6 +208,12 @@ impl Books {
     /// If the file cannot be written.
     pub fn save_sequences(&self, dir: &Path) -> io::Result<()> {
         self.standings.save(dir)
+    }
+
+    /// Counts what is repeated to these receivers among the rest. To be told once.
+    pub fn forward_to(&self, targets: &ForwardTargets) {
+        // A second telling would be another collector's, which has books of its own.
+        drop(self.forwarded.set(targets.clone()));
     }
 
     /// A datagram came in.
@@ -277,6 +286,7 @@ impl Books {
             redefinitions: self.redefinitions.value(),
             redefinitions_not_withdrawn: self.redefinitions_not_withdrawn.value(),
             exporters_over_limit,
+            forwarded: self.forwarded.get().map(ForwardTargets::statistics).unwrap_or_default(),
             exporters: Vec::new(),
             other_exporters: None,
         }
@@ -359,6 +369,8 @@ pub struct Statistics {
     pub redefinitions_not_withdrawn: u64,
     /// Times that an exporter lost its row below to a new one, because there are too many.
     pub exporters_over_limit: u64,
+    /// Datagrams repeated to other receivers, by address.
+    pub forwarded: BTreeMap<String, ForwardStatistics>,
     /// Each exporter and domain.
     pub exporters: Vec<ExporterStatistics>,
     /// The exporters that lost their rows, in one sum under the address `::`.

@@ -9,6 +9,7 @@ use super::budget::Budgets;
 use super::complaints::Complaints;
 use super::connections::ConnectionLimits;
 use super::decode::{Decoder, DecoderConfig};
+use super::forward::{ForwardTargets, Forwarder};
 use super::pending::PendingStore;
 use super::socket::{kernel_drops, open, set_receive_buffer, share_port};
 use super::template_cache::TemplateStore;
@@ -39,6 +40,8 @@ pub struct ListenConfig {
     pub access: Arc<Access>,
     /// Datagrams a second that a worker takes from one address; none: as many as come.
     pub exporter_rate_max: Option<u32>,
+    /// Who gets the datagrams too.
+    pub forward: ForwardTargets,
     /// Limits of TCP.
     pub connections: ConnectionLimits,
     /// What tells the time.
@@ -57,6 +60,7 @@ impl ListenConfig {
             receive_buffer_size: 64 << 20,
             access: Arc::new(Access::everyone()),
             exporter_rate_max: None,
+            forward: ForwardTargets::default(),
             connections: ConnectionLimits::default(),
             clock,
             decoder: DecoderConfig::default(),
@@ -98,6 +102,7 @@ pub fn listen(
             batch: FlowBatch::new(),
             books: Arc::clone(books),
             access: Arc::clone(&config.access),
+            forwarder: Forwarder::open(&config.forward).map_err(fail)?,
             budgets: config.exporter_rate_max.map(Budgets::new),
             complaints: Complaints::default(),
             clock: config.clock,
@@ -125,6 +130,7 @@ pub struct Worker {
     batch: FlowBatch,
     books: Arc<Books>,
     access: Arc<Access>,
+    forwarder: Forwarder,
     budgets: Option<Budgets>,
     complaints: Complaints,
     clock: fn() -> UnixMillis,
@@ -199,6 +205,7 @@ impl Worker {
                 None
             };
             let Some((reason, words)) = refused else {
+                self.forwarder.forward(octets);
                 self.decoder.decode(octets, peer.into(), now, &mut self.batch, sink);
                 continue;
             };

@@ -44,6 +44,7 @@ mod decode;
 mod exporters;
 mod facts;
 mod fixed;
+mod forward;
 mod icmp_port;
 mod learn;
 #[cfg(test)]
@@ -82,6 +83,7 @@ pub use books::{
 };
 pub use connections::ConnectionLimits;
 pub use decode::{Decoder, DecoderConfig};
+pub use forward::{ForwardDrop, ForwardStatistics, ForwardTargets};
 pub use listen::{ListenConfig, Worker, listen};
 pub use listen_tcp::{TcpWorker, listen_tcp};
 pub use peer::{Peer, Transport};

@@ -47,6 +47,7 @@ impl Statistics {
             redefinitions,
             redefinitions_not_withdrawn,
             exporters_over_limit,
+            forwarded,
             exporters,
             other_exporters,
         } = later;
@@ -73,6 +74,9 @@ impl Statistics {
         add(&mut self.redefinitions, *redefinitions);
         add(&mut self.redefinitions_not_withdrawn, *redefinitions_not_withdrawn);
         add(&mut self.exporters_over_limit, *exporters_over_limit);
+        for (target, counts) in forwarded {
+            self.forwarded.entry(target.clone()).or_default().add(counts);
+        }
         add_by_name(&mut self.drops, drops);
         add_by_name(&mut self.set_drops, set_drops);
         add_by_name(&mut self.template_drops, template_drops);

@@ -1,7 +1,7 @@
 //! Exporter: records in, messages to each collector out.
 
 use super::books::CollectorStatistics;
-use super::layout::{Layouts, uptime};
+use super::layout::{Layouts, UPTIME_SPAN_MILLIS, uptime};
 use super::options::{InterfaceOptions, Options, Sampling};
 use super::pace::Pace;
 use super::send::{Link, SET_OVERHEAD};
@@ -39,11 +39,20 @@ pub struct ExporterConfig {
     pub pace: Pace,
     /// A collector to which there is no way yet is tried again, and is no error.
     pub is_patient: bool,
+    /// Records may be older than an uptime can tell: such go with absolute times alone.
+    pub has_old_records: bool,
     /// When it is raised, sending waits for no collector any more.
     pub stop: Arc<Flag>,
 }
 
 impl ExporterConfig {
+    /// When an exporter that begins now to send old records was booted: as long ago as all times
+    /// that an uptime tells, so that every collector comes to the same ones.
+    #[must_use]
+    pub const fn boot_for_old_records(now: UnixMillis) -> UnixMillis {
+        UnixMillis(now.0.saturating_sub(UPTIME_SPAN_MILLIS))
+    }
+
     /// The default: all packets metered, messages sent as they are made.
     #[must_use]
     pub fn new(collectors: Vec<SocketAddr>, boot: UnixMillis) -> Self {
@@ -57,6 +66,7 @@ impl ExporterConfig {
             sampling: None,
             pace: Pace::AsMade,
             is_patient: false,
+            has_old_records: false,
             stop: Arc::default(),
         }
     }
@@ -104,6 +114,7 @@ pub(super) struct Source {
     source_id: ObservationDomainId,
     pub(super) boot: UnixMillis,
     pub(super) now: UnixMillis,
+    has_old_records: bool,
     pub(super) layouts: Layouts,
     pub(super) options: Options,
 }
@@ -152,6 +163,7 @@ impl Exporter {
                 source_id: config.source_id,
                 boot: config.boot,
                 now: UnixMillis(i64::MIN),
+                has_old_records: config.has_old_records,
                 layouts: Layouts::new(options.next_id(), record_size_max),
                 options,
             },
@@ -180,8 +192,9 @@ impl Exporter {
     /// Takes records at the time `now`. Full messages are sent; the last one stays open for more.
     pub fn export(&mut self, records: &[FlowRecord], now: UnixMillis) {
         self.advance(now);
+        let old_from = self.source.has_old_records.then_some(self.source.now);
         for record in records {
-            let index = self.source.layouts.of(record);
+            let index = self.source.layouts.of(record, old_from);
             for link in &mut self.links {
                 match index {
                     Ok(index) => link.add(index, record, &self.source),

@@ -1,7 +1,7 @@
 //! How records of one kind lie on the wire: a template made from what they carry.
 
 use super::books::NotSent;
-use crate::model::ie::PEN_PROCESS;
+use crate::model::ie::{PEN_CISCO, PEN_PROCESS, v9_element};
 use crate::model::time::UnixMillis;
 use crate::model::{
     Column, ColumnKind, ColumnSet, Extra, ExtraSpec, FlowRecord, RecordType, TcpControlBits,
@@ -17,6 +17,12 @@ use std::net::IpAddr;
 const LAYOUT_COUNT_MAX: usize = 1_024;
 /// PEN 35632's elements have their NetFlow v9 types from here on.
 const PROCESS_TYPE_BASE: u16 = 57_472;
+/// Cisco's elements have theirs from here on.
+const CISCO_TYPE_BASE: u16 = 0x8000;
+/// Milliseconds before and after its message of which a time is told as uptime too: as far as the
+/// 32 bits reach less a day, and as long as clocks of one host differ.
+pub(super) const UPTIME_SPAN_MILLIS: i64 = (1 << 32) - 86_400_000;
+const UPTIME_AHEAD_MILLIS_MAX: i64 = 3_600_000;
 
 /// One field of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +57,8 @@ pub(super) struct Layout {
 struct Kind {
     present: ColumnSet,
     has_long_flags: bool,
+    /// One of its times is beyond what an uptime can tell.
+    has_far_times: bool,
 }
 
 /// All layouts so far.
@@ -77,14 +85,20 @@ impl Layouts {
         self.list.get(index)
     }
 
-    /// The layout of a record, made when it is the first of its kind.
-    pub(super) fn of(&mut self, record: &FlowRecord) -> Result<usize, NotSent> {
+    /// The layout of a record, made when it is the first of its kind. With the time at which it
+    /// leaves, one whose times an uptime cannot tell then has no uptimes.
+    pub(super) fn of(
+        &mut self,
+        record: &FlowRecord,
+        leaves: Option<UnixMillis>,
+    ) -> Result<usize, NotSent> {
         if record.record_type != RecordType::Flow {
             return Err(NotSent::NotAFlow);
         }
         let kind = Kind {
             present: record.present,
             has_long_flags: record.tcp_control_bits > u16::from(u8::MAX),
+            has_far_times: leaves.is_some_and(|now| has_far_times(record, now)),
         };
         let known = self.by_kind.entry(kind).or_default();
         let has_same_extras = |&&index: &&usize| {
@@ -148,11 +162,15 @@ impl Layout {
         let length = u16::try_from(column.kind().width()).expect("columns are narrow");
         match column {
             Column::FlowStartMilliseconds => {
-                self.add(22, 4, Part::Uptime(column));
+                if !kind.has_far_times {
+                    self.add(22, 4, Part::Uptime(column));
+                }
                 self.add(id, length, Part::Column(column));
             }
             Column::FlowEndMilliseconds => {
-                self.add(21, 4, Part::Uptime(column));
+                if !kind.has_far_times {
+                    self.add(21, 4, Part::Uptime(column));
+                }
                 self.add(id, length, Part::Column(column));
             }
             Column::TcpControlBits if !kind.has_long_flags => {
@@ -214,6 +232,13 @@ pub(super) fn uptime(at: UnixMillis, boot: UnixMillis) -> u32 {
     u32::try_from(millis).expect("a remainder of 2^32 fits 32 bits")
 }
 
+fn has_far_times(record: &FlowRecord, now: UnixMillis) -> bool {
+    [Column::FlowStartMilliseconds, Column::FlowEndMilliseconds].into_iter().any(|column| {
+        matches!(record.value(column), Some(Value::Millis(at))
+            if !(-UPTIME_AHEAD_MILLIS_MAX..=UPTIME_SPAN_MILLIS).contains(&now.0.saturating_sub(at)))
+    })
+}
+
 /// The NetFlow v9 field type of an element that has no column, if it has one.
 fn v9_type(spec: ExtraSpec) -> Option<u16> {
     if spec.length == VARIABLE_LENGTH {
@@ -222,6 +247,10 @@ fn v9_type(spec: ExtraSpec) -> Option<u16> {
     match spec.enterprise {
         0 => Some(spec.id),
         PEN_PROCESS => spec.id.checked_add(PROCESS_TYPE_BASE),
+        PEN_CISCO => {
+            let field_type = spec.id.checked_add(CISCO_TYPE_BASE)?;
+            (v9_element(field_type) == (PEN_CISCO, spec.id)).then_some(field_type)
+        }
         _ => None,
     }
 }

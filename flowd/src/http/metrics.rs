@@ -1,7 +1,7 @@
 //! /metrics: what the collector counts, under names that are `flowd_<stage>_<noun>_<unit>_total`.
 
 use super::exposition::{Exposition, Kind};
-use crate::collect::{CollectDrop, ConnectionEnd, ExporterStatistics, Statistics};
+use crate::collect::{CollectDrop, ConnectionEnd, ExporterStatistics, ForwardDrop, Statistics};
 use crate::model::time::UnixMillis;
 use crate::telemetry::Reason;
 use std::cmp::Reverse;
@@ -92,6 +92,7 @@ impl Page {
         page.single("flowd_start_time_seconds", Kind::Gauge, help, seconds);
         write_messages(&mut page, collect);
         write_connections(&mut page, collect);
+        write_forwarded(&mut page, collect);
         write_sets(&mut page, collect);
         write_oddities(&mut page, collect);
         write_store(&mut page, ring, archive);
@@ -153,6 +154,26 @@ fn write_messages(page: &mut Exposition, collect: &Statistics) {
     let name = "flowd_collect_dropped_messages_total";
     let help = "Messages that were not read to their end.";
     write_reasons::<CollectDrop>(page, name, help, &collect.drops);
+}
+
+/// Nothing at all of a collector that repeats nothing.
+fn write_forwarded(page: &mut Exposition, collect: &Statistics) {
+    if collect.forwarded.is_empty() {
+        return;
+    }
+    let name = "flowd_collect_forwarded_datagrams_total";
+    let mut family = page.family(name, Kind::Counter, "Datagrams repeated to a receiver.");
+    for (target, counts) in &collect.forwarded {
+        family.sample(&[("target", target)], counts.sent);
+    }
+    let name = "flowd_collect_forward_dropped_datagrams_total";
+    let mut family = page.family(name, Kind::Counter, "Datagrams not repeated to a receiver.");
+    for (target, counts) in &collect.forwarded {
+        for reason in ForwardDrop::ALL {
+            let count = counts.not_sent.get(reason.name()).copied().unwrap_or(0);
+            family.sample(&[("target", target), ("reason", reason.name())], count);
+        }
+    }
 }
 
 fn write_connections(page: &mut Exposition, collect: &Statistics) {

@@ -30,6 +30,8 @@ pub enum Protocol {
     NetflowV9 = 9,
     /// IPFIX (RFC 7011), whose version number is 10.
     Ipfix = 10,
+    /// Not known: imported from a file that does not say how its collector got the record.
+    Imported = 255,
 }
 
 impl Protocol {
@@ -44,6 +46,7 @@ impl Protocol {
             Self::NetflowV7 => "netflow-v7",
             Self::NetflowV9 => "netflow-v9",
             Self::Ipfix => "ipfix",
+            Self::Imported => "imported",
         }
     }
 
@@ -58,6 +61,7 @@ impl Protocol {
             7 => Some(Self::NetflowV7),
             9 => Some(Self::NetflowV9),
             10 => Some(Self::Ipfix),
+            255 => Some(Self::Imported),
             _ => None,
         }
     }

@@ -40,7 +40,34 @@ macro_rules! define_flow_record {
                     $(Column::$variant => define_flow_record!(@value $kind, self.$field),)*
                 })
             }
+
+            /// Sets a column to what [`FlowRecord::value`] gives of it; false if the column
+            /// holds no such values.
+            pub fn set_value(&mut self, column: Column, value: Value<'_>) -> bool {
+                match column {
+                    $(Column::$variant => match define_flow_record!(@set $kind, value) {
+                        Some(value) => self.$field = value,
+                        None => return false,
+                    },)*
+                }
+                self.present.insert(column);
+                true
+            }
         }
+    };
+    (@set U8, $value:expr) => { whole($value) };
+    (@set U16, $value:expr) => { whole($value) };
+    (@set U32, $value:expr) => { whole($value) };
+    (@set U64, $value:expr) => { whole($value) };
+    (@set Ipv4, $value:expr) => {
+        match $value { Value::Address(IpAddr::V4(address)) => Some(address.to_bits()), _ => None }
+    };
+    (@set Ipv6, $value:expr) => {
+        match $value { Value::Address(IpAddr::V6(address)) => Some(address.octets()), _ => None }
+    };
+    (@set Mac, $value:expr) => { match $value { Value::Mac(octets) => Some(octets), _ => None } };
+    (@set Millis, $value:expr) => {
+        match $value { Value::Millis(millis) => Some(millis), _ => None }
     };
     (@value U8, $value:expr) => { Value::Unsigned(u64::from($value)) };
     (@value U16, $value:expr) => { Value::Unsigned(u64::from($value)) };
@@ -52,6 +79,14 @@ macro_rules! define_flow_record {
     (@value Millis, $value:expr) => { Value::Millis($value) };
 }
 with_columns!(define_flow_record);
+
+/// A number that fits its column.
+fn whole<T: TryFrom<u64>>(value: Value<'_>) -> Option<T> {
+    match value {
+        Value::Unsigned(number) => T::try_from(number).ok(),
+        _ => None,
+    }
+}
 
 impl FlowRecord {
     /// Source address of either family.
@@ -142,6 +177,22 @@ mod tests {
         assert_eq!(record.value(Column::OctetDeltaCount), None);
         record.present.insert(Column::OctetDeltaCount);
         assert_eq!(record.value(Column::OctetDeltaCount), Some(Value::Unsigned(0)));
+    }
+
+    #[test]
+    fn columns_take_what_they_give() {
+        for &column in Column::ALL {
+            let mut record = FlowRecord::default();
+            record.present.insert(column);
+            let value = record.value(column).unwrap();
+            let mut other = FlowRecord::default();
+            assert!(other.set_value(column, value), "{column:?}");
+            assert_eq!(other.value(column), Some(value));
+            assert!(!other.set_value(column, Value::Boolean(true)), "{column:?}");
+        }
+        let mut record = FlowRecord::default();
+        assert!(!record.set_value(Column::ProtocolIdentifier, Value::Unsigned(256)));
+        assert_eq!(record, FlowRecord::default());
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub use plan::{
 };
 pub use row::{Heading, Sink, tell_twins_apart};
 #[cfg(feature = "archive")]
-pub use run::{Outcome, run};
+pub use run::{Outcome, run, run_records};
 #[cfg(feature = "archive")]
 pub use source::{BooleanBuffer, RecordBatch, Source, SourceError};
 

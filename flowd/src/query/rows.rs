@@ -1,5 +1,9 @@
 //! Records of a batch as names and values, in output order.
 
+mod whole;
+
+pub(super) use whole::RecordReader;
+
 use super::columns::{Stored, StoredColumn, stored};
 use super::field::Provenance;
 use super::row::tell_twins_apart;

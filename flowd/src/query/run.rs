@@ -9,17 +9,18 @@ use super::filter::Predicate;
 use super::group_key::Layout;
 use super::plan::{Answer, GroupOrder, Keys, Plan, RecordOrder};
 use super::row::Sink;
-use super::rows::{RowReader, all_columns};
+use super::rows::{RecordReader, RowReader, all_columns};
 use super::source::{Source, filter_batch, is_of_schema};
 use super::time_range::TimeRange;
 use super::top::{Top, sort_keys};
 use super::totals::Totals;
 use crate::archive::schema::schema;
-use crate::model::Column;
+use crate::model::{Column, FlowRecord};
 use crate::telemetry::Flag;
 use arrow_array::{Array, RecordBatch, RecordBatchOptions};
 use arrow_buffer::BooleanBuffer;
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::{Mutex, PoisonError};
 
 /// What a query came to.
@@ -56,6 +57,38 @@ pub fn run(
         notes: plan.notes().to_vec(),
         coverage: source.coverage(),
     })
+}
+
+/// Hands on every record that matches with all that it carries, in the order of the source's
+/// parts: the plan's filter and time range count, and nothing else of it.
+///
+/// # Errors
+/// If the source cannot be read, `each` fails, or `cancel` is raised.
+pub fn run_records(
+    plan: &Plan,
+    source: &dyn Source,
+    cancel: &Flag,
+    each: &mut dyn FnMut(&FlowRecord) -> io::Result<()>,
+) -> Result<Outcome, QueryError> {
+    let scan = Scan::new(plan, source, cancel);
+    let columns = all_columns().into_iter().collect();
+    let mut rows = 0;
+    for part in 0..source.part_count() {
+        let Some(matched) = scan.matching(part)? else {
+            continue;
+        };
+        let batch = scan.materialise(&matched, &columns)?;
+        let mut reader = RecordReader::new(&batch);
+        for index in 0..batch.num_rows() {
+            if index % ROWS_PER_CHECK == 0 {
+                scan.check_cancelled()?;
+            }
+            each(&reader.read(index))?;
+        }
+        rows += count(batch.num_rows());
+    }
+    let (notes, coverage) = (plan.notes().to_vec(), source.coverage());
+    Ok(Outcome { rows, matched: rows, notes, coverage })
 }
 
 /// How much was found.

@@ -15,6 +15,8 @@ const COMMANDS: [&[&str]; 11] = [
     &["store", "info"],
     &["store", "compact"],
     &["store", "expire"],
+    &["store", "import"],
+    &["store", "send"],
     &["completions"],
 ];
 

@@ -32,6 +32,7 @@ mod pcap_flows;
 mod protocols;
 mod resend;
 mod restart;
+mod store_move;
 mod support;
 mod system;
 mod veth;

@@ -26,7 +26,7 @@ use tracing::error;
 pub use super::collect_memory::Restored;
 pub use super::ring_use::RingUse;
 pub use crate::archive::Retention;
-pub use crate::collect::{ListenAddress, Prefix, Transport};
+pub use crate::collect::{ForwardStatistics, ListenAddress, Prefix, Transport};
 pub use crate::ring::{RingConfig, WhenFull};
 
 /// How often the counters are written to disk: what a kill can take of them.
@@ -45,6 +45,8 @@ pub struct Plan {
     pub allow: Vec<Prefix>,
     /// Datagrams a second that a worker takes from one address; none: as many as come.
     pub exporter_rate_max: Option<u32>,
+    /// Who gets the datagrams too, as they are.
+    pub forward: Vec<SocketAddr>,
     /// Where to answer for metrics and health.
     pub http: Option<SocketAddr>,
     /// The store's directory.

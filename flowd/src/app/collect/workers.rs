@@ -4,14 +4,16 @@ use super::Plan;
 use crate::app::clock;
 use crate::app::collect_memory::Memory;
 use crate::collect::{
-    Access, ListenAddress, ListenConfig, TcpWorker, Transport, Worker, listen, listen_tcp,
+    Access, ForwardTargets, ListenAddress, ListenConfig, TcpWorker, Transport, Worker, listen,
+    listen_tcp,
 };
 use crate::model::FlowBatch;
 use crate::ring::{Ring, ShardWriter};
 use crate::telemetry::{Flag, Throttle};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::cell::RefCell;
 use std::io;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -55,6 +57,8 @@ pub(super) fn open(plan: &Plan, memory: &Memory) -> Result<Vec<Receiver>> {
         [] => Access::everyone(),
         prefixes => Access::only(prefixes),
     });
+    let forward = ForwardTargets::new(&plan.forward);
+    books.forward_to(&forward);
     let mut receivers = Vec::new();
     for &ListenAddress { transport, address } in &plan.listen {
         let config = ListenConfig {
@@ -62,6 +66,7 @@ pub(super) fn open(plan: &Plan, memory: &Memory) -> Result<Vec<Receiver>> {
             receive_buffer_size: plan.receive_buffer_size,
             access: Arc::clone(&access),
             exporter_rate_max: plan.exporter_rate_max,
+            forward: forward.clone(),
             ..ListenConfig::new(address, clock::now)
         };
         match transport {
@@ -75,7 +80,39 @@ pub(super) fn open(plan: &Plan, memory: &Memory) -> Result<Vec<Receiver>> {
             }
         }
     }
+    refuse_loops(plan, &receivers)?;
     Ok(receivers)
+}
+
+/// A datagram that is repeated to where it came in would go round for ever.
+fn refuse_loops(plan: &Plan, receivers: &[Receiver]) -> Result<()> {
+    for target in &plan.forward {
+        for ListenAddress { transport, address } in addresses(receivers) {
+            if transport == Transport::Udp && reaches(*target, address) {
+                bail!(
+                    "--forward: udp://{target} is where this collector listens itself; name \
+                     another receiver"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Does what is sent to `target` come in at `listening`?
+fn reaches(target: SocketAddr, listening: SocketAddr) -> bool {
+    if target.port() != listening.port() {
+        return false;
+    }
+    let (to, at) = (target.ip().to_canonical(), listening.ip().to_canonical());
+    // What is sent to no address in particular goes to this machine, and only an address of this
+    // machine can be bound.
+    let is_ours = || to.is_unspecified() || UdpSocket::bind(SocketAddr::new(to, 0)).is_ok();
+    match at {
+        at if at == to => true,
+        at if at.is_unspecified() => (at.is_ipv6() || to.is_ipv4()) && is_ours(),
+        at => to.is_unspecified() && at.is_loopback(),
+    }
 }
 
 /// Where they listen, each address once.
@@ -135,5 +172,22 @@ impl Appender {
         {
             warn!(%error, suppressed, "a block cannot be sealed");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_would_come_back_is_seen() {
+        let reaches =
+            |target: &str, at: &str| super::reaches(target.parse().unwrap(), at.parse().unwrap());
+        assert!(reaches("127.0.0.1:2055", "127.0.0.1:2055"));
+        assert!(reaches("127.0.0.1:2055", "0.0.0.0:2055"));
+        assert!(reaches("127.0.0.1:2055", "[::]:2055"));
+        assert!(reaches("[::ffff:127.0.0.1]:2055", "127.0.0.1:2055"));
+        assert!(reaches("0.0.0.0:2055", "127.0.0.1:2055"));
+        assert!(!reaches("127.0.0.1:2056", "0.0.0.0:2055"));
+        assert!(!reaches("127.0.0.2:2055", "127.0.0.1:2055"));
+        assert!(!reaches("192.0.2.1:2055", "0.0.0.0:2055"), "another machine's");
     }
 }

@@ -11,6 +11,7 @@ Examples:
   flowd collect --listen udp://[::]:2055 --store ./store --keep-for 400d --keep-size 20TB
   flowd collect --listen udp://[::]:2055,tcp://[::]:4739 --store ./store \\
     --allow 192.0.2.0/24,2001:db8::/32 --http 127.0.0.1:9100
+  flowd collect --listen udp://0.0.0.0:2055 --store ./store --forward udp://192.0.2.20:9995
 
 Every UDP address takes all protocols. TCP is for IPFIX (RFC 7011); its usual port is 4739.
 
@@ -41,6 +42,11 @@ pub(in crate::cli) struct Collect {
     /// always goes to the same thread; TCP slows its senders down by itself.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(in crate::cli) exporter_rate_max: Option<u32>,
+    /// Repeat each datagram, octet by octet, to these receivers too: udp://HOST:PORT, several with
+    /// commas. They see this host's address as its sender. It never waits for them: what they do
+    /// not take is counted. What --allow refuses and what comes over TCP is not repeated.
+    #[arg(long, value_name = "URL[,..]", value_delimiter = ',')]
+    pub(in crate::cli) forward: Vec<String>,
     /// Receiving threads for each UDP address, each with its own socket and ring shard [default: one
     /// a CPU]. A TCP address has one.
     #[arg(long, value_name = "N")]

@@ -31,6 +31,7 @@ pub(in crate::cli) fn collect(arguments: &Collect) -> Result<Outcome> {
         listen: resolve::listen(&arguments.listen)?,
         allow: resolve::allow(&arguments.allow)?,
         exporter_rate_max: arguments.exporter_rate_max,
+        forward: resolve::collectors(&arguments.forward).context("--forward")?,
         http: http(arguments)?,
         store: arguments.store.clone(),
         worker_count,
@@ -55,6 +56,11 @@ pub(in crate::cli) fn collect(arguments: &Collect) -> Result<Outcome> {
         collected.set_drops.values().sum::<u64>(),
         report.records_dropped,
     ));
+    for (target, counts) in &collected.forwarded {
+        let not_sent: Vec<String> =
+            counts.not_sent.iter().map(|(reason, count)| format!(", {reason} {count}")).collect();
+        say(format_args!("forwarded {} to udp://{target}{}", counts.sent, not_sent.concat()));
+    }
     if report.blocks_left > 0 {
         say(format_args!("{} blocks stay in the ring for the next start", report.blocks_left));
     }

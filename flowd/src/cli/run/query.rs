@@ -42,7 +42,7 @@ pub(in crate::cli) fn top(arguments: &Top) -> Result<Outcome> {
     answer(&arguments.store, &request, arguments.output, arguments.quiet)
 }
 
-fn time_range(arguments: &TimeArguments) -> Result<TimeRange> {
+pub(super) fn time_range(arguments: &TimeArguments) -> Result<TimeRange> {
     let TimeArguments { last, since, until } = arguments;
     let last = last.as_deref().map(|text| resolve::duration("--last", text)).transpose()?;
     let now = app::query::now();

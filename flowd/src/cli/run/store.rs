@@ -1,5 +1,11 @@
 //! `flowd store`.
 
+mod import;
+mod send;
+
+pub(in crate::cli) use import::import;
+pub(in crate::cli) use send::send;
+
 use crate::app;
 use crate::app::store_care::{Expiry, Merged, Retention};
 use crate::cli::args::store::compact::Compact;

@@ -2,7 +2,9 @@
 
 pub(in crate::cli) mod compact;
 pub(in crate::cli) mod expire;
+pub(in crate::cli) mod import;
 pub(in crate::cli) mod info;
+pub(in crate::cli) mod send;
 
 use clap::Subcommand;
 
@@ -15,4 +17,8 @@ pub(in crate::cli) enum Store {
     Compact(compact::Compact),
     /// Let go the oldest hours of the archive.
     Expire(expire::Expire),
+    /// Bring along what nfdump kept: put records of its files into a store.
+    Import(import::Import),
+    /// Send stored records on, as NetFlow v9.
+    Send(send::Send),
 }
