@@ -14,6 +14,8 @@ pub mod query;
 pub mod replay;
 pub mod resend;
 mod shutdown;
+mod sidecars;
 mod statistics;
+pub mod store_index;
 pub mod store_info;
 mod writer;

@@ -2,13 +2,14 @@
 
 use super::clock;
 use super::elements;
+use super::sidecars::Sidecars;
 use super::statistics::StoreStatistics;
 use crate::archive::{SegmentReader, StoreSnapshot, block_batch, block_time_range};
 use crate::collect::Statistics;
 use crate::model::time::UnixMillis;
 use crate::model::{ObservationDomainId, RecordType};
 use crate::query::{
-    Coverage, ExporterLoss, Gap, Outcome, Plan, RecordBatch, SampledExporter, Sink, Source,
+    Coverage, ExporterLoss, Gap, Outcome, Plan, Probes, RecordBatch, SampledExporter, Sink, Source,
     SourceError,
 };
 use crate::ring::Block;
@@ -50,6 +51,7 @@ enum Part {
 /// A store as the engine sees it.
 struct StoreSource {
     parts: Vec<Part>,
+    sidecars: Sidecars,
     coverage: Coverage,
 }
 
@@ -73,7 +75,8 @@ impl StoreSource {
             })
             .collect();
         groups.reverse();
-        Ok(Self { parts: blocks.chain(groups).collect(), coverage })
+        let sidecars = Sidecars::default();
+        Ok(Self { parts: blocks.chain(groups).collect(), sidecars, coverage })
     }
 }
 
@@ -93,6 +96,14 @@ impl Source for StoreSource {
         match &self.parts[part] {
             Part::Block(block) => block_time_range(block),
             Part::RowGroup(segment, group) => segment.row_group_time_range(*group),
+        }
+    }
+
+    /// Blocks of the ring have no index: they are few, and in memory.
+    fn part_may_match(&self, part: usize, probes: &Probes) -> bool {
+        match &self.parts[part] {
+            Part::Block(_) => true,
+            Part::RowGroup(segment, group) => self.sidecars.may_match(segment, *group, probes),
         }
     }
 
@@ -169,3 +180,7 @@ pub(super) fn damage(snapshot: &StoreSnapshot) -> Vec<String> {
     let damaged = snapshot.damaged.iter().map(ToString::to_string);
     unreadable.chain(damaged).chain(missing).collect()
 }
+
+#[cfg(test)]
+#[path = "query_tests.rs"]
+mod tests;

@@ -11,6 +11,7 @@
 
 use super::error::ArchiveError;
 use super::manifest::{Entry, Manifest, SegmentEntry, remove_if_there, remove_new, sync_dir};
+use super::reindex::remove_leftovers;
 use super::writer::{NEW_SUFFIX, SegmentConfig, SegmentWriter};
 use crate::model::RecordType;
 use crate::model::time::UnixMillis;
@@ -160,6 +161,7 @@ impl Archiver {
                 tracing::warn!(file = %aside.display(), "a segment that the manifest does not list");
             }
         }
+        remove_leftovers(&archive_dir, &manifest)?;
         if !Manifest::exists(&archive_dir) {
             manifest.store(&archive_dir)?;
             let store = ring.store().path();
@@ -470,7 +472,7 @@ pub(super) fn segment_files(archive_dir: &Path) -> Result<Vec<PathBuf>, ArchiveE
     Ok(files)
 }
 
-fn entries(directory: &Path, prefix: &str) -> Result<Vec<PathBuf>, ArchiveError> {
+pub(super) fn entries(directory: &Path, prefix: &str) -> Result<Vec<PathBuf>, ArchiveError> {
     let listed = match fs::read_dir(directory) {
         Err(error)
             if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>

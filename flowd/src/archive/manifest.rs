@@ -6,6 +6,7 @@
 //! it, if there is one still, must not be counted again.
 
 use super::error::ArchiveError;
+use super::index::IndexEntry;
 use crate::model::RecordType;
 use crate::ring::{BlockId, Lane, LostRows, NumberFloors};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -15,7 +16,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-const FILE: &str = "manifest.jsonl";
+const FILE: &str = Manifest::FILE;
 const FILE_NEW: &str = "manifest.jsonl.new";
 const FORMAT: &str = "flowd-manifest";
 const VERSION: u32 = 1;
@@ -102,6 +103,9 @@ pub struct SegmentEntry {
     pub bytes: u64,
     /// SHA-256 of the file.
     pub sha256: String,
+    /// Its index; none if it has none, so that it is read whenever it may matter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<IndexEntry>,
 }
 
 /// Records that are lost: a gap in what the store covers.
@@ -148,6 +152,9 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// Its file in the directory of the archive.
+    pub(super) const FILE: &str = "manifest.jsonl";
+
     /// Reads the manifest of an archive; an empty one if there is none yet.
     ///
     /// # Errors

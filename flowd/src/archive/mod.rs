@@ -34,11 +34,14 @@ mod buffers;
 mod columns;
 mod elements;
 mod error;
+pub mod index;
 mod manifest;
+mod reindex;
 pub mod schema;
 mod segment;
 mod snapshot;
 mod times;
+mod verify;
 mod writer;
 
 #[cfg(test)]
@@ -51,12 +54,16 @@ mod manifest_tests;
 mod store_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod verify_tests;
 
 pub use archiver::{ArchiveConfig, ArchiveCounters, Archiver, OpenStore, open_store};
 pub use columns::block_batch;
 pub use error::ArchiveError;
 pub use manifest::{Covered, Entry, LossEntry, Manifest, RowGroupEntry, SegmentEntry};
+pub use reindex::{Reindexed, reindex};
 pub use segment::SegmentReader;
 pub use snapshot::{BlockGap, StoreSnapshot};
 pub use times::{FlowSpan, block_time_range};
+pub use verify::{Finding, Verification, verify};
 pub use writer::SegmentConfig;

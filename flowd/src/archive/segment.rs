@@ -1,6 +1,7 @@
 //! SegmentReader: one segment for reading, a row group and some columns at a time.
 
 use super::error::ArchiveError;
+use super::index::{Sidecar, sidecar_path};
 use super::manifest::SegmentEntry;
 use super::schema::schema;
 use arrow_array::{Array, RecordBatch, RecordBatchOptions, RecordBatchReader, new_null_array};
@@ -20,6 +21,7 @@ use std::sync::{Arc, OnceLock};
 pub struct SegmentReader {
     entry: SegmentEntry,
     path: PathBuf,
+    archive_dir: PathBuf,
     footer: OnceLock<ArrowReaderMetadata>,
 }
 
@@ -27,7 +29,12 @@ impl SegmentReader {
     /// The reader of a segment in an archive.
     #[must_use]
     pub fn new(archive_dir: &Path, entry: SegmentEntry) -> Self {
-        Self { path: archive_dir.join(&entry.path), entry, footer: OnceLock::new() }
+        Self {
+            path: archive_dir.join(&entry.path),
+            entry,
+            archive_dir: archive_dir.to_owned(),
+            footer: OnceLock::new(),
+        }
     }
 
     /// What the manifest says of it.
@@ -51,6 +58,36 @@ impl SegmentReader {
             return Err(ArchiveError::DamagedSegment { path: self.path.clone(), what });
         }
         Ok(())
+    }
+
+    /// Does its footer tell of the row groups that the manifest says it has?
+    ///
+    /// # Errors
+    /// If not, or if it cannot be read.
+    pub(super) fn check_footer(&self) -> Result<(), ArchiveError> {
+        let file = File::open(&self.path).map_err(ArchiveError::io("open", &self.path))?;
+        let groups = self.footer(&file)?.metadata().row_groups();
+        let rows = groups.iter().map(|group| usize::try_from(group.num_rows()).unwrap_or(0));
+        let listed = self.entry.row_groups.iter().map(|group| group.rows);
+        if rows.eq(listed) { Ok(()) } else { Err(self.damaged("other row groups")) }
+    }
+
+    /// Its index; none if it has none.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is not what the manifest says. The segment can still be read.
+    pub fn sidecar(&self) -> Result<Option<Sidecar>, ArchiveError> {
+        Sidecar::read(&self.archive_dir, &self.entry)
+    }
+
+    /// Octets of its index.
+    pub(super) fn index_bytes(&self) -> u64 {
+        match &self.entry.index {
+            Some(index) => index.bytes,
+            // One that was made later, or none.
+            None => fs::metadata(sidecar_path(&self.archive_dir, &self.entry.path))
+                .map_or(0, |file| file.len()),
+        }
     }
 
     /// How many row groups it has.

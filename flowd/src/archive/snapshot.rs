@@ -131,10 +131,10 @@ impl StoreSnapshot {
         self.segments.iter().map(|segment| segment.entry().bytes).sum()
     }
 
-    /// Octets of the index beside the segments, of which there is none.
+    /// Octets of the index beside the segments.
     #[must_use]
-    pub const fn index_bytes(&self) -> u64 {
-        0
+    pub fn index_bytes(&self) -> u64 {
+        self.segments.iter().map(SegmentReader::index_bytes).sum()
     }
 
     /// The times of receipt of the first and the last record, in milliseconds since 1970.

@@ -65,7 +65,7 @@ fn dispatch(command: Command) -> anyhow::Result<Outcome> {
         Command::Resend(resend) => run::resend(&resend),
         Command::Query(query) => run::query(&query),
         Command::Top(top) => run::top(&top),
-        Command::Store(args::store::Store::Info(info)) => run::info(&info),
+        Command::Store(store) => run::store(&store),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

@@ -4,7 +4,7 @@ use crate::support::{Collector, flowd, run, test_pcap};
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-const COMMANDS: [&[&str]; 9] = [
+const COMMANDS: [&[&str]; 11] = [
     &["export"],
     &["replay"],
     &["collect"],
@@ -13,6 +13,8 @@ const COMMANDS: [&[&str]; 9] = [
     &["query"],
     &["top"],
     &["store", "info"],
+    &["store", "verify"],
+    &["store", "compact"],
     &["completions"],
 ];
 

@@ -1,6 +1,6 @@
 //! `flowd export`.
 
-use super::store::InfoOutput;
+use super::store::info::InfoOutput;
 use clap::{Args, ValueEnum};
 
 const EXAMPLES: &str = "\

@@ -3,7 +3,7 @@
 use crate::app;
 use crate::app::export::{ExporterStatus, Hook, MeterConfig, Notice, Plan, Selection};
 use crate::cli::args::export::{self as args, Export};
-use crate::cli::args::store::InfoOutput;
+use crate::cli::args::store::info::InfoOutput;
 use crate::cli::exit::{Outcome, say};
 use crate::cli::{resolve, status};
 use anyhow::{Context, Result, ensure};

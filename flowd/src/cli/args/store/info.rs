@@ -1,14 +1,7 @@
-//! `flowd store`.
+//! `flowd store info`.
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use std::path::PathBuf;
-
-/// Look after a store.
-#[derive(Debug, Subcommand)]
-pub(in crate::cli) enum Store {
-    /// Say what a store holds, what was dropped, and who sent it.
-    Info(Info),
-}
 
 const EXAMPLES: &str = "\
 Examples:

@@ -1,0 +1,163 @@
+//! Verify: is what lies in a store what was written?
+//!
+//! Everything is read: the manifest's chain, each segment against its SHA-256 and its footer,
+//! each sidecar, each block of the ring stripe by stripe. Nothing is changed or locked: a
+//! collector may go on meanwhile.
+
+use super::error::ArchiveError;
+use super::index::{Sidecar, sidecar_path};
+use super::manifest::{Manifest, SegmentEntry, hex};
+use super::segment::SegmentReader;
+use super::snapshot::StoreSnapshot;
+use crate::model::RecordType;
+use crate::ring::{Block, Store};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// Octets of a segment that are read at once.
+const READ_SIZE: usize = 1 << 20;
+
+/// A file of a store that is not what was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The file, relative to the store.
+    pub file: PathBuf,
+    /// What does not hold.
+    pub what: String,
+}
+
+/// What was looked at, and what was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verification {
+    /// Damaged and missing files.
+    pub findings: Vec<Finding>,
+    /// Segments that were read.
+    pub segments: u64,
+    /// Octets of them.
+    pub bytes: u64,
+    /// Sidecars that were read.
+    pub sidecars: u64,
+    /// Segments of flows that have no index. They are whole, but slow to search.
+    pub unindexed: u64,
+    /// Blocks of the ring that were read.
+    pub blocks: u64,
+}
+
+/// Reads all of a store.
+///
+/// # Errors
+/// If there is no store, or the system refuses to list it. What is damaged is no error but a
+/// finding.
+pub fn verify(store: &Path) -> Result<Verification, ArchiveError> {
+    let store = Store::find(store)?;
+    let mut verification = Verification::default();
+    // As readers do: the ring first, so that what moves to the archive meanwhile is not missed.
+    verification.blocks(&store)?;
+    let archive_dir = store.archive_dir();
+    let manifest = match Manifest::load(&archive_dir) {
+        Ok(manifest) => manifest,
+        Err(error) => {
+            let file = archive_dir.join(Manifest::FILE);
+            verification.find(&store, &file, error.to_string());
+            return Ok(verification);
+        }
+    };
+    for entry in manifest.segments() {
+        verification.segment(&store, &archive_dir, entry);
+    }
+    verification.gaps(&store);
+    Ok(verification)
+}
+
+impl Verification {
+    fn find(&mut self, store: &Store, file: &Path, what: String) {
+        let file = file.strip_prefix(store.path()).unwrap_or(file).to_owned();
+        self.findings.push(Finding { file, what });
+    }
+
+    fn blocks(&mut self, store: &Store) -> Result<(), ArchiveError> {
+        for (_, path) in store.block_files()? {
+            match Block::open(&path) {
+                Ok(block) => {
+                    self.blocks += 1;
+                    let torn = block.torn_rows();
+                    if torn > 0 {
+                        let what = format!("the checksums of {torn} records do not hold");
+                        self.find(store, &path, what);
+                    }
+                }
+                // It was archived since it was listed.
+                Err(error) if error.is_not_found() => {}
+                Err(error) => self.find(store, &path, error.to_string()),
+            }
+        }
+        Ok(())
+    }
+
+    fn segment(&mut self, store: &Store, archive_dir: &Path, entry: &SegmentEntry) {
+        let path = archive_dir.join(&entry.path);
+        if let Err(what) = check_segment(archive_dir, entry) {
+            // It may have expired since the manifest was read.
+            if path.exists() || is_listed(archive_dir, entry) {
+                self.find(store, &path, what);
+            }
+            return;
+        }
+        self.segments += 1;
+        self.bytes += entry.bytes;
+        match Sidecar::verify(archive_dir, entry) {
+            Ok(Some(_)) => self.sidecars += 1,
+            Ok(None) => self.unindexed += u64::from(entry.record_type == RecordType::Flow),
+            Err(error) if is_listed(archive_dir, entry) => {
+                self.find(store, &sidecar_path(archive_dir, &entry.path), error.to_string());
+            }
+            Err(_expired) => {}
+        }
+    }
+
+    /// Blocks that neither ring nor manifest accounts for.
+    fn gaps(&mut self, store: &Store) {
+        let Ok(snapshot) = StoreSnapshot::open(store.path()) else {
+            // What is wrong with the manifest was said, or it is being replaced by one that is.
+            return;
+        };
+        for gap in snapshot.gaps {
+            let (shard, lane) = (gap.shard, gap.lane.name());
+            let what = format!(
+                "blocks {} to {} of shard {shard} ({lane}) are missing",
+                gap.first, gap.last
+            );
+            self.find(store, &store.ring_dir(), what);
+        }
+    }
+}
+
+/// Does the manifest, as it is now, list this very segment?
+fn is_listed(archive_dir: &Path, entry: &SegmentEntry) -> bool {
+    let listed = Manifest::load(archive_dir);
+    listed.is_ok_and(|manifest| manifest.segments().any(|segment| segment == entry))
+}
+
+fn check_segment(archive_dir: &Path, entry: &SegmentEntry) -> Result<(), String> {
+    let segment = SegmentReader::new(archive_dir, entry.clone());
+    segment.check().map_err(|error| error.to_string())?;
+    let digest = digest(segment.path()).map_err(|error| format!("cannot be read: {error}"))?;
+    if digest != entry.sha256 {
+        return Err("its SHA-256 is not the one in the manifest: restore it from a copy".to_owned());
+    }
+    segment.check_footer().map_err(|error| error.to_string())
+}
+
+fn digest(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut sha256 = Sha256::new();
+    let mut buffer = vec![0; READ_SIZE];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex(&sha256.finalize())),
+            size => sha256.update(&buffer[..size]),
+        }
+    }
+}
