@@ -1,7 +1,7 @@
 //! SegmentReader: one segment for reading, a row group and some columns at a time.
 
 use super::error::ArchiveError;
-use super::index::{Sidecar, sidecar_path};
+use super::index::{Day, Sidecar, day_path, sidecar_path};
 use super::manifest::SegmentEntry;
 use super::schema::schema;
 use arrow_array::{Array, RecordBatch, RecordBatchOptions, RecordBatchReader, new_null_array};
@@ -78,6 +78,19 @@ impl SegmentReader {
     /// If it cannot be read, or is not what the manifest says. The segment can still be read.
     pub fn sidecar(&self) -> Result<Option<Sidecar>, ArchiveError> {
         Sidecar::read(&self.archive_dir, &self.entry)
+    }
+
+    /// The filters of the segments of its day.
+    ///
+    /// # Errors
+    /// If their file cannot be read. The segment can still be.
+    pub fn day(&self) -> Result<Day, ArchiveError> {
+        Day::read(&self.archive_dir, &self.entry.path)
+    }
+
+    /// The file of its day.
+    pub(super) fn day_path(&self) -> PathBuf {
+        day_path(&self.archive_dir, &self.entry.path)
     }
 
     /// Octets of its index.

@@ -5,13 +5,14 @@
 //! collector may go on meanwhile.
 
 use super::error::ArchiveError;
-use super::index::{Sidecar, sidecar_path};
+use super::index::{Day, Sidecar, date_of, day_path, sidecar_path};
 use super::manifest::{Manifest, SegmentEntry, hex};
 use super::segment::SegmentReader;
 use super::snapshot::StoreSnapshot;
 use crate::model::RecordType;
 use crate::ring::{Block, Store};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -67,6 +68,7 @@ pub fn verify(store: &Path) -> Result<Verification, ArchiveError> {
     for entry in manifest.segments() {
         verification.segment(&store, &archive_dir, entry);
     }
+    verification.days(&store, &archive_dir, &manifest);
     verification.gaps(&store);
     Ok(verification)
 }
@@ -114,6 +116,32 @@ impl Verification {
                 self.find(store, &sidecar_path(archive_dir, &entry.path), error.to_string());
             }
             Err(_expired) => {}
+        }
+    }
+
+    /// The files that tell of all segments of a day.
+    fn days(&mut self, store: &Store, archive_dir: &Path, manifest: &Manifest) {
+        let mut days: BTreeMap<&str, Vec<&SegmentEntry>> = BTreeMap::new();
+        for entry in manifest.segments().filter(|entry| entry.index.is_some()) {
+            days.entry(date_of(&entry.path)).or_default().push(entry);
+        }
+        for segments in days.into_values() {
+            let segment = &segments[0].path;
+            let what = match Day::read(archive_dir, segment) {
+                Ok(day) => {
+                    // A record is there before its segment is listed, as long as there is room.
+                    let unknown = segments.iter().filter(|entry| !day.tells_of(entry)).count();
+                    if unknown == 0 && !day.is_damaged() || day.is_full() {
+                        continue;
+                    }
+                    format!(
+                        "it does not hold, or lacks {unknown} segments: run `flowd store compact \
+                         --reindex`"
+                    )
+                }
+                Err(error) => error.to_string(),
+            };
+            self.find(store, &day_path(archive_dir, segment), what);
         }
     }
 

@@ -124,6 +124,22 @@ fn what_is_made_again_is_what_was_lost() {
 }
 
 #[test]
+fn the_file_of_a_day_is_checked_and_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    store(dir.path());
+    let day = path_of(dir.path(), 0, true).ancestors().nth(2).unwrap().join("day.idx");
+    let before = fs::read(&day).unwrap();
+    flip(&day, before.len() / 2);
+    assert_eq!(findings(dir.path()), [day.clone()]);
+    assert_eq!(reindex(dir.path()).unwrap().made, 2);
+    assert_eq!(fs::read(&day).unwrap(), before);
+    fs::remove_file(&day).unwrap();
+    assert_eq!(reindex(dir.path()).unwrap().made, 2);
+    assert_eq!(fs::read(&day).unwrap(), before);
+    assert_eq!(reindex(dir.path()).unwrap().whole, 2);
+}
+
+#[test]
 fn segments_from_before_there_was_an_index_get_one() {
     let dir = tempfile::tempdir().unwrap();
     let next = store(dir.path());

@@ -2,7 +2,7 @@
 
 use super::columns::block_batch;
 use super::error::ArchiveError;
-use super::index::{IndexBuilder, write_sidecar};
+use super::index::IndexBuilder;
 use super::manifest::{Covered, RowGroupEntry, SegmentEntry, hex, sync_dir};
 use super::schema::schema;
 use super::times::FlowSpan;
@@ -167,10 +167,7 @@ impl SegmentWriter {
         let HashingFile { file, sha256, size } = written;
         entry.bytes = size;
         entry.sha256 = hex(&sha256.finalize());
-        if let Some(index) = index {
-            let sidecar = index.finish(&entry.sha256);
-            entry.index = Some(write_sidecar(&archive_dir, &entry.path, &sidecar)?);
-        }
+        entry.index = index.and_then(|index| index.write(&archive_dir, &entry.path, &entry.sha256));
         let path = archive_dir.join(&entry.path);
         let named = file
             .into_inner()

@@ -1,13 +1,16 @@
 //! IndexBuilder: the rows of a segment into the octets of its sidecar.
 
-use super::filter;
 use super::key::{INDEXED_PORTS_END, IndexKey, NetworkSize, Transport, mix};
-use super::sidecar::{self, Section};
+use super::sidecar::{self, IndexEntry, Section};
+use super::{day, filter};
+use crate::archive::error::ArchiveError;
 use crate::model::Column;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{UInt8Type, UInt16Type, UInt32Type};
 use arrow_array::{Array, RecordBatch};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+use tracing::warn;
 
 /// So many of the keys met last are remembered, so that those of busy hosts are put in once and
 /// not for each of their records.
@@ -24,6 +27,11 @@ pub struct IndexBuilder {
     rows: u64,
     keys: Vec<u64>,
     recent: Box<[u64]>,
+    /// The keys of all addresses and networks of the segment, some more than once.
+    addresses: Vec<u64>,
+    recent_addresses: Box<[u64]>,
+    /// How many of them are known to differ.
+    addresses_sorted: usize,
 }
 
 impl IndexBuilder {
@@ -50,6 +58,9 @@ impl IndexBuilder {
             rows: 0,
             keys: Vec::new(),
             recent: vec![0; RECENT_COUNT].into(),
+            addresses: Vec::new(),
+            recent_addresses: vec![0; RECENT_COUNT].into(),
+            addresses_sorted: 0,
         }
     }
 
@@ -99,6 +110,49 @@ impl IndexBuilder {
         self.sections.push(Section::of(rows, &self.filters[start..]));
     }
 
+    /// Writes the index of a segment, which has its place in the archive and its SHA-256. None
+    /// if that fails: an index is no reason not to keep records.
+    pub(in crate::archive) fn write(
+        self,
+        archive_dir: &Path,
+        segment: &str,
+        sha256: &str,
+    ) -> Option<IndexEntry> {
+        self.write_all(archive_dir, segment, sha256)
+            .inspect_err(|error| warn!(%error, segment, "a segment is kept without an index"))
+            .ok()
+    }
+
+    /// Writes the sidecar, and the record of the day's file.
+    ///
+    /// # Errors
+    /// If one of them cannot be written.
+    pub(in crate::archive) fn write_all(
+        mut self,
+        archive_dir: &Path,
+        segment: &str,
+        sha256: &str,
+    ) -> Result<IndexEntry, ArchiveError> {
+        let record = day::record(sha256, self.seed, std::mem::take(&mut self.addresses));
+        let entry = self.write_sidecar(archive_dir, segment, sha256)?;
+        let path = day::day_path(archive_dir, segment);
+        day::append(&path, &record).map_err(ArchiveError::io("write", &path))?;
+        Ok(entry)
+    }
+
+    /// Writes the sidecar alone.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub(in crate::archive) fn write_sidecar(
+        self,
+        archive_dir: &Path,
+        segment: &str,
+        sha256: &str,
+    ) -> Result<IndexEntry, ArchiveError> {
+        sidecar::write_sidecar(archive_dir, segment, &self.finish(sha256))
+    }
+
     /// The octets of the sidecar, for the segment whose file has this SHA-256 in hexadecimal.
     #[must_use]
     pub fn finish(self, sha256: &str) -> Vec<u8> {
@@ -107,9 +161,12 @@ impl IndexBuilder {
 
     /// Adds the keys of one address of a row.
     fn add(&mut self, address: IpAddr, row: usize, services: &Services<'_>) {
-        if self.push(IndexKey::Address(address)) {
+        if let Some(hash) = self.push(IndexKey::Address(address)) {
+            self.push_address(hash);
             for size in NetworkSize::ALL {
-                self.push(IndexKey::Network(address, size));
+                if let Some(hash) = self.push(IndexKey::Network(address, size)) {
+                    self.push_address(hash);
+                }
             }
         }
         let transport = Transport::of(services.protocols.value(row));
@@ -120,18 +177,38 @@ impl IndexBuilder {
         }
     }
 
-    /// Puts in a key, unless it was among the last; says whether it was put in.
-    fn push(&mut self, key: IndexKey) -> bool {
+    /// Puts a key into the row group, unless it was among the last; says what it is as a number.
+    fn push(&mut self, key: IndexKey) -> Option<u64> {
         let hash = key.hash(self.seed);
-        // The one hash that an empty place looks like is put in each time.
-        let place = &mut self.recent[hash as usize % RECENT_COUNT];
-        if *place == hash && hash != 0 {
-            return false;
-        }
-        *place = hash;
-        self.keys.push(hash);
-        true
+        is_new(&mut self.recent, hash).then(|| {
+            self.keys.push(hash);
+            hash
+        })
     }
+
+    /// Puts a key that the row group has into the whole segment.
+    fn push_address(&mut self, hash: u64) {
+        if is_new(&mut self.recent_addresses, hash) {
+            self.addresses.push(hash);
+            if self.addresses.len() >= 2 * self.addresses_sorted.max(ADDRESSES_SORTED_MIN) {
+                self.addresses.sort_unstable();
+                self.addresses.dedup();
+                self.addresses_sorted = self.addresses.len();
+            }
+        }
+    }
+}
+
+/// So many keys of addresses are gathered before those that are there twice are taken out.
+const ADDRESSES_SORTED_MIN: usize = 1 << 19;
+
+/// Remembers a key; says whether it was not among the last.
+fn is_new(recent: &mut [u64], hash: u64) -> bool {
+    let place = &mut recent[hash as usize % RECENT_COUNT];
+    // What an empty place looks like is taken for new each time.
+    let is_new = *place != hash || hash == 0;
+    *place = hash;
+    is_new
 }
 
 /// What makes services of the addresses of a row.

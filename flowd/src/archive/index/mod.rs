@@ -6,21 +6,23 @@
 //!
 //! ```text
 //! RecordBatch --[IndexBuilder: keys]--> Filter a row group --> STORE/index/../00000007.parquet.idx
-//! question --[query::prune]--> IndexKeys --[Sidecar]--> row groups to read
+//!                                        Filter a segment --> STORE/index/../day.idx
+//! question --[query::prune]--> IndexKeys --[Day]--> segments --[Sidecar]--> row groups to read
 //! ```
-//! A sidecar is written before the manifest lists its segment, and the manifest says how to know
-//! that it is whole.
+//! Both are written before the manifest lists the segment. Each says of which segment it speaks
+//! and how to know that it is whole.
 
 mod builder;
 mod bytes;
+mod day;
 mod filter;
 mod key;
 mod sidecar;
 
 pub use builder::IndexBuilder;
+pub use day::{DAY_SIZE_MAX, Day, DayFilter, date_of, day_path};
 pub use filter::{FILTER_SIZE_MAX, Filter, Fuse, LISTED_MAX};
 pub use key::{INDEXED_PORTS_END, IndexKey, NetworkSize, Transport};
-pub(super) use sidecar::write_sidecar;
 pub use sidecar::{IndexEntry, SIDECAR_SIZE_MAX, Sidecar};
 
 use std::path::{Path, PathBuf};

@@ -83,12 +83,12 @@ pub(super) fn encode(segment: &str, seed: u64, sections: &[Section], filters: &[
 }
 
 /// The octets of a digest in hexadecimal; zeros where it is none.
-fn digest_octets(hexadecimal: &str) -> [u8; 32] {
-    let octet = |index: usize| {
-        let digits = hexadecimal.get(2 * index..2 * index + 2);
-        digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()).unwrap_or(0)
+pub(super) fn digest_octets(hexadecimal: &str) -> [u8; 32] {
+    let digit = |index: usize| {
+        let digit = hexadecimal.as_bytes().get(index).copied().map(char::from);
+        digit.and_then(|digit| digit.to_digit(16)).unwrap_or(0) as u8
     };
-    std::array::from_fn(octet)
+    std::array::from_fn(|index| digit(2 * index) << 4 | digit(2 * index + 1))
 }
 
 /// What stands before the filters.
@@ -210,7 +210,7 @@ impl Sidecar {
 
 /// Writes a segment's sidecar, safe on disk under its name, and says what the manifest is to
 /// say of it.
-pub(in crate::archive) fn write_sidecar(
+pub(super) fn write_sidecar(
     archive_dir: &Path,
     segment: &str,
     sidecar: &[u8],
@@ -220,7 +220,7 @@ pub(in crate::archive) fn write_sidecar(
 }
 
 /// Gives a file new content as a whole, and waits until it is on disk.
-pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), ArchiveError> {
+fn replace(path: &Path, content: &[u8]) -> Result<(), ArchiveError> {
     let directory = path.parent().unwrap_or(path);
     fs::create_dir_all(directory).map_err(ArchiveError::io("make", directory))?;
     let mut new = path.as_os_str().to_owned();
