@@ -72,7 +72,7 @@ impl Layout {
     /// The three places of a number.
     fn places(self, hash: u64) -> [usize; 3] {
         let span = u64::from(self.first_segments) << self.segment_bits;
-        let first = (u128::from(hash) * u128::from(span) >> 64) as usize;
+        let first = ((u128::from(hash) * u128::from(span)) >> 64) as usize;
         let size = 1_usize << self.segment_bits;
         let mask = size - 1;
         [
