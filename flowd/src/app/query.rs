@@ -2,17 +2,19 @@
 
 use super::clock;
 use super::elements;
+use super::sidecars::Sidecars;
 use super::statistics::StoreStatistics;
 use crate::archive::{
-    ArchiveError, SegmentReader, StoreSnapshot, block_batch, block_rows, block_time_range, was_expired,
+    ArchiveError, SegmentReader, StoreSnapshot, block_batch, block_rows, block_time_range,
+    was_expired,
 };
 use crate::collect::Statistics;
 use crate::model::time::UnixMillis;
 use crate::model::{ObservationDomainId, RecordType};
 use crate::query::time_range::TimeRange;
 use crate::query::{
-    BooleanBuffer, Coverage, ExporterLoss, Gap, Outcome, Plan, RecordBatch, SampledExporter, Sink,
-    Source, SourceError,
+    BooleanBuffer, Coverage, ExporterLoss, Gap, Outcome, Plan, Probes, RecordBatch,
+    SampledExporter, Sink, Source, SourceError,
 };
 use crate::ring::Block;
 use crate::telemetry::Flag;
@@ -64,6 +66,7 @@ struct Segment {
 pub(super) struct StoreSource {
     store: PathBuf,
     parts: Vec<Part>,
+    sidecars: Sidecars,
     coverage: Coverage,
     /// What turned out to be missing on the way.
     missing: Mutex<Missing>,
@@ -102,7 +105,8 @@ impl StoreSource {
             .collect();
         groups.reverse();
         let parts = blocks.chain(groups).collect();
-        Ok(Self { store: store.to_owned(), parts, coverage, missing: Mutex::default() })
+        let (store, sidecars, missing) = (store.to_owned(), Sidecars::default(), Mutex::default());
+        Ok(Self { store, parts, sidecars, coverage, missing })
     }
 
     /// Is the file of a segment there? If not, that is noted once.
@@ -187,6 +191,16 @@ impl Source for StoreSource {
         }
     }
 
+    /// Blocks of the ring have no index: they are few, and in memory.
+    fn part_may_match(&self, part: usize, probes: &Probes) -> bool {
+        match &self.parts[part] {
+            Part::Block(_) => true,
+            Part::RowGroup(segment, group) => {
+                self.sidecars.may_match(&segment.reader, *group, probes)
+            }
+        }
+    }
+
     fn read(&self, part: usize, columns: &[usize]) -> Result<RecordBatch, SourceError> {
         match &self.parts[part] {
             Part::Block(block) => Ok(block_batch(block, 0..block.rows(), columns)?),
@@ -204,9 +218,8 @@ impl Source for StoreSource {
     ) -> Result<RecordBatch, SourceError> {
         match &self.parts[part] {
             Part::Block(block) => Ok(block_rows(block, columns, rows)?),
-            Part::RowGroup(segment, group) => {
-                self.read_segment(segment, columns, |segment| segment.read_rows(*group, columns, rows))
-            }
+            Part::RowGroup(segment, group) => self
+                .read_segment(segment, columns, |segment| segment.read_rows(*group, columns, rows)),
         }
     }
 
@@ -287,3 +300,7 @@ pub(super) fn damage(snapshot: &StoreSnapshot) -> Vec<String> {
     let damaged = snapshot.damaged.iter().map(ToString::to_string);
     unreadable.chain(damaged).chain(missing).collect()
 }
+
+#[cfg(test)]
+#[path = "query_tests.rs"]
+mod tests;

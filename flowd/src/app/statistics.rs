@@ -2,8 +2,8 @@
 
 use super::control;
 use super::refusals::{Refusals, Refused};
-use crate::archive::LossEntry;
 use super::ring_use::{RingMeter, RingUse};
+use crate::archive::LossEntry;
 use crate::collect::{Books, Statistics, replace_file};
 use crate::model::time::UnixMillis;
 use crate::ring::{Ring, RingDrop};

@@ -12,6 +12,7 @@
 use super::error::ArchiveError;
 use super::free_space::FreeSpace;
 use super::manifest::{Entry, LossEntry, Manifest, SegmentEntry, remove_if_there, sync_dir};
+use super::reindex::remove_leftovers;
 use super::retention::{Care, Retention, WithdrawnFile};
 use super::schema::SegmentColumns;
 use super::segment::WITHDRAWN_EXTENSION;
@@ -190,6 +191,7 @@ impl Archiver {
         }
         manifest.remove_leftovers(&archive_dir)?;
         let withdrawn = take_up_files(&archive_dir, &manifest, config.unlink_grace_millis)?;
+        remove_leftovers(&archive_dir, &manifest)?;
         if !Manifest::exists(&archive_dir) {
             manifest.store(&archive_dir)?;
             let store = ring.store().path();
@@ -582,7 +584,7 @@ pub(super) fn segment_files(archive_dir: &Path) -> Result<Vec<PathBuf>, ArchiveE
     Ok(files)
 }
 
-fn entries(directory: &Path, prefix: &str) -> Result<Vec<PathBuf>, ArchiveError> {
+pub(super) fn entries(directory: &Path, prefix: &str) -> Result<Vec<PathBuf>, ArchiveError> {
     let listed = match fs::read_dir(directory) {
         Err(error)
             if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>

@@ -58,6 +58,14 @@ pub enum ArchiveError {
         /// What does not hold.
         what: &'static str,
     },
+    /// A file of the index is not what was written.
+    #[error("index {} is damaged ({what}): run `flowd store compact --reindex`", path.display())]
+    DamagedIndex {
+        /// The file.
+        path: PathBuf,
+        /// What does not hold.
+        what: &'static str,
+    },
     /// Columns that do not make a batch.
     #[error("cannot lay out records by column: {0}")]
     Arrow(#[from] arrow_schema::ArrowError),

@@ -38,12 +38,15 @@ mod elements;
 mod encodings;
 mod error;
 mod free_space;
+pub mod index;
 mod manifest;
+mod reindex;
 mod retention;
 pub mod schema;
 mod segment;
 mod snapshot;
 mod times;
+mod verify;
 mod writer;
 
 #[cfg(test)]
@@ -56,6 +59,8 @@ mod retention_tests;
 mod store_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod verify_tests;
 
 pub use archiver::{ArchiveConfig, ArchiveCounters, Archiver, OpenStore, open_store};
 pub use columns::{block_batch, block_rows};
@@ -65,8 +70,10 @@ pub use manifest::{
     Covered, Entry, Expired, Held, LossEntry, Manifest, RowGroupEntry, SegmentEntry,
     WithdrawReason, WithdrawnEntry,
 };
+pub use reindex::{Reindexed, reindex};
 pub use retention::{Expiry, Retention};
 pub use segment::SegmentReader;
 pub use snapshot::{BlockGap, StoreSnapshot, was_expired};
 pub use times::{FlowSpan, block_time_range};
+pub use verify::{Finding, Verification, verify};
 pub use writer::SegmentConfig;

@@ -2,6 +2,7 @@
 //! the pages with some rows.
 
 use super::error::ArchiveError;
+use super::index::{Day, Sidecar, day_path, sidecar_path};
 use super::manifest::SegmentEntry;
 use super::schema::schema;
 use arrow_array::{Array, RecordBatch, RecordBatchOptions, RecordBatchReader, new_null_array};
@@ -35,6 +36,7 @@ pub(super) fn withdrawn_path(path: &Path) -> PathBuf {
 pub struct SegmentReader {
     entry: SegmentEntry,
     path: PathBuf,
+    archive_dir: PathBuf,
     footer: OnceLock<ArrowReaderMetadata>,
 }
 
@@ -42,7 +44,12 @@ impl SegmentReader {
     /// The reader of a segment in an archive.
     #[must_use]
     pub fn new(archive_dir: &Path, entry: SegmentEntry) -> Self {
-        Self { path: archive_dir.join(&entry.path), entry, footer: OnceLock::new() }
+        Self {
+            path: archive_dir.join(&entry.path),
+            entry,
+            archive_dir: archive_dir.to_owned(),
+            footer: OnceLock::new(),
+        }
     }
 
     /// What the manifest says of it.
@@ -65,7 +72,7 @@ impl SegmentReader {
     pub fn check(&self) -> Result<(), ArchiveError> {
         let file = match fs::metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::metadata(withdrawn_path(&self.path)).map_err(|_| error)
+                fs::metadata(withdrawn_path(&self.path)).or(Err(error))
             }
             result => result,
         };
@@ -75,6 +82,49 @@ impl SegmentReader {
             return Err(ArchiveError::DamagedSegment { path: self.path.clone(), what });
         }
         Ok(())
+    }
+
+    /// Does its footer tell of the row groups that the manifest says it has?
+    ///
+    /// # Errors
+    /// If not, or if it cannot be read.
+    pub(super) fn check_footer(&self) -> Result<(), ArchiveError> {
+        let file = File::open(&self.path).map_err(ArchiveError::io("open", &self.path))?;
+        let groups = self.footer(&file)?.metadata().row_groups();
+        let rows = groups.iter().map(|group| usize::try_from(group.num_rows()).unwrap_or(0));
+        let listed = self.entry.row_groups.iter().map(|group| group.rows);
+        if rows.eq(listed) { Ok(()) } else { Err(self.damaged("other row groups")) }
+    }
+
+    /// Its index; none if it has none.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is not what the manifest says. The segment can still be read.
+    pub fn sidecar(&self) -> Result<Option<Sidecar>, ArchiveError> {
+        Sidecar::read(&self.archive_dir, &self.entry)
+    }
+
+    /// The filters of the segments of its day.
+    ///
+    /// # Errors
+    /// If their file cannot be read. The segment can still be.
+    pub fn day(&self) -> Result<Day, ArchiveError> {
+        Day::read(&self.archive_dir, &self.entry.path)
+    }
+
+    /// The file of its day.
+    pub(super) fn day_path(&self) -> PathBuf {
+        day_path(&self.archive_dir, &self.entry.path)
+    }
+
+    /// Octets of its index.
+    pub(super) fn index_bytes(&self) -> u64 {
+        match &self.entry.index {
+            Some(index) => index.bytes,
+            // One that was made later, or none.
+            None => fs::metadata(sidecar_path(&self.archive_dir, &self.entry.path))
+                .map_or(0, |file| file.len()),
+        }
     }
 
     /// How many row groups it has.
@@ -233,7 +283,7 @@ impl SegmentReader {
     fn open(&self) -> Result<File, ArchiveError> {
         let opened = match File::open(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                File::open(withdrawn_path(&self.path)).map_err(|_| error)
+                File::open(withdrawn_path(&self.path)).or(Err(error))
             }
             result => result,
         };

@@ -13,8 +13,9 @@ use super::manifest::{Expired, Held, LossEntry, Manifest, SegmentEntry};
 use super::segment::SegmentReader;
 use crate::model::RecordType;
 use crate::ring::{Block, BlockId, Lane, RingError, Store};
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// How often a listing of the ring that shows gaps is made again. Blocks that begin while a
@@ -182,10 +183,13 @@ impl StoreSnapshot {
         self.held.bytes
     }
 
-    /// Octets of the index beside the segments, of which there is none.
+    /// Octets of the index beside the segments.
     #[must_use]
-    pub const fn index_bytes(&self) -> u64 {
-        0
+    pub fn index_bytes(&self) -> u64 {
+        let sidecars: u64 = self.segments.iter().map(SegmentReader::index_bytes).sum();
+        let days: BTreeSet<PathBuf> = self.segments.iter().map(SegmentReader::day_path).collect();
+        let days = days.iter().filter_map(|path| fs::metadata(path).ok());
+        sidecars + days.map(|file| file.len()).sum::<u64>()
     }
 
     /// The times of receipt of the first and the last record, in milliseconds since 1970.

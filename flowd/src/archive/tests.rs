@@ -130,6 +130,7 @@ fn expected_elements(record: &FlowRecord) -> Option<Vec<(String, Vec<u8>)>> {
 fn segment_of(dir: &Path, blocks: &[&Arc<Block>], row_group_rows: usize) -> SegmentReader {
     let config = SegmentConfig { row_group_rows, ..SegmentConfig::default() };
     let record_type = blocks[0].id().lane.record_type();
+    let dir = &dir.join("archive");
     let owned: Vec<_> = blocks.iter().map(|&block| Arc::clone(block)).collect();
     let columns = SegmentColumns::of_blocks(&owned);
     let mut writer =
@@ -459,7 +460,7 @@ fn a_cut_segment_is_an_error() {
     let bytes = std::fs::read(whole.path()).unwrap();
     for size in [0, 7, bytes.len() / 2, bytes.len() - 1] {
         std::fs::write(whole.path(), &bytes[..size]).unwrap();
-        let reader = SegmentReader::new(dir.path(), whole.entry().clone());
+        let reader = SegmentReader::new(&dir.path().join("archive"), whole.entry().clone());
         let error = reader.read(0, &[0]).unwrap_err().to_string();
         assert!(error.contains("00000003.parquet"), "{error}");
     }

@@ -4,6 +4,7 @@ use super::cluster::clustered;
 use super::columns::block_batch;
 use super::encodings::properties;
 use super::error::ArchiveError;
+use super::index::IndexBuilder;
 use super::manifest::{Covered, RowGroupEntry, SegmentEntry, hex, sync_dir};
 use super::schema::{SegmentColumns, schema};
 use super::times::FlowSpan;
@@ -49,6 +50,8 @@ pub(super) struct SegmentWriter {
     /// The row group that is being filled.
     group_rows: usize,
     group_span: FlowSpan,
+    /// Only flows are looked for.
+    index: Option<IndexBuilder>,
 }
 
 /// A file that has no place yet. What is left of it when it is dropped is removed, so that a
@@ -128,9 +131,11 @@ impl SegmentWriter {
                 received: (i64::MAX, i64::MIN),
                 bytes: 0,
                 sha256: String::new(),
+                index: None,
             },
             group_rows: 0,
             group_span: FlowSpan::default(),
+            index: (record_type == RecordType::Flow).then(|| IndexBuilder::new(id)),
         })
     }
 
@@ -185,6 +190,9 @@ impl SegmentWriter {
     fn write_rows(&mut self, batch: &RecordBatch) -> Result<(), ArchiveError> {
         let written = self.writer.write(batch);
         written.map_err(ArchiveError::segment(&self.new.0))?;
+        if let Some(index) = &mut self.index {
+            index.add_rows(batch);
+        }
         self.group_rows += batch.num_rows();
         if self.group_rows == self.config.row_group_rows {
             self.end_row_group()?;
@@ -196,11 +204,12 @@ impl SegmentWriter {
     /// manifest lists it.
     pub(super) fn finish(mut self) -> Result<SegmentEntry, ArchiveError> {
         self.end_row_group()?;
-        let Self { archive_dir, new, writer, mut entry, .. } = self;
+        let Self { archive_dir, new, writer, mut entry, index, .. } = self;
         let written = writer.into_inner().map_err(ArchiveError::segment(&new.0))?;
         let HashingFile { file, sha256, size } = written;
         entry.bytes = size;
         entry.sha256 = hex(&sha256.finalize());
+        entry.index = index.and_then(|index| index.write(&archive_dir, &entry.path, &entry.sha256));
         let path = archive_dir.join(&entry.path);
         let named = file
             .into_inner()
@@ -218,6 +227,9 @@ impl SegmentWriter {
         }
         let flushed = self.writer.flush();
         flushed.map_err(ArchiveError::segment(&self.new.0))?;
+        if let Some(index) = &mut self.index {
+            index.end_row_group();
+        }
         self.entry.row_groups.push(RowGroupEntry {
             rows: std::mem::take(&mut self.group_rows),
             times: std::mem::take(&mut self.group_span).range(),

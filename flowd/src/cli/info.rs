@@ -43,6 +43,19 @@ pub(super) fn print(info: &Info, out: &mut impl Write) -> io::Result<()> {
             expired.received.1
         )?;
     }
+    print_counters(info, out)?;
+    for damage in &info.damage {
+        writeln!(out, "damage      {damage}")?;
+    }
+    if !info.exporters.is_empty() {
+        writeln!(out)?;
+        print_exporters(&info.exporters, out)?;
+    }
+    Ok(())
+}
+
+/// What was received, what became of it, and what was sent on.
+fn print_counters(info: &Info, out: &mut impl Write) -> io::Result<()> {
     writeln!(
         out,
         "messages    {} received, {}; {} decoded, with {} records",
@@ -78,13 +91,6 @@ pub(super) fn print(info: &Info, out: &mut impl Write) -> io::Result<()> {
     for (target, forwarded) in &info.forwarded {
         let (sent, not_sent) = (forwarded.sent, counts(&forwarded.not_sent));
         writeln!(out, "forwarded   {sent} to udp://{target}; not sent: {not_sent}")?;
-    }
-    for damage in &info.damage {
-        writeln!(out, "damage      {damage}")?;
-    }
-    if !info.exporters.is_empty() {
-        writeln!(out)?;
-        print_exporters(&info.exporters, out)?;
     }
     Ok(())
 }

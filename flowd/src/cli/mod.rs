@@ -72,6 +72,7 @@ fn dispatch(command: Command) -> anyhow::Result<Outcome> {
         Command::Store(Store::Expire(expire)) => run::expire(&expire),
         Command::Store(Store::Import(import)) => run::import(&import),
         Command::Store(Store::Send(send)) => run::send(&send),
+        Command::Store(Store::Verify(verify)) => run::verify(&verify),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

@@ -4,7 +4,6 @@ use super::*;
 use crate::model::ie::v9_element;
 use crate::model::{Column, FlowRecord, ObservationDomainId, Protocol, Value};
 use proptest::prelude::*;
-use std::fs::File;
 use std::io::{Seek, Write};
 
 /// A file of layout 1 with these blocks: records and how many they are.
@@ -81,7 +80,7 @@ fn open(octets: &[u8]) -> Result<NfdumpFile, ImportError> {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(octets).unwrap();
     file.rewind().unwrap();
-    NfdumpFile::open(File::from(file))
+    NfdumpFile::open(file)
 }
 
 /// All records, what was not imported, and the damage at the end.

@@ -24,9 +24,9 @@ use std::sync::Arc;
 
 /// A record with who sent it.
 #[derive(Clone, Debug)]
-pub(super) struct Stored {
-    pub(super) record: FlowRecord,
-    pub(super) origin: Origin,
+pub(crate) struct Stored {
+    pub(crate) record: FlowRecord,
+    pub(crate) origin: Origin,
 }
 
 /// Records in parts; the first part is the newest.
@@ -203,7 +203,7 @@ pub(super) fn origin() -> Origin {
 }
 
 /// Records of a small world, in which any column may be absent.
-pub(super) fn records() -> impl Strategy<Value = Stored> {
+pub(crate) fn records() -> impl Strategy<Value = Stored> {
     let counts = (
         vec(any::<bool>(), Column::ALL.len()),
         vec(0_u64..5_000, Column::ALL.len()),

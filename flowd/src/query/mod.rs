@@ -29,6 +29,8 @@ mod key_column;
 #[cfg(feature = "archive")]
 mod plan;
 pub mod protocol;
+#[cfg(feature = "archive")]
+mod prune;
 pub mod quantity;
 mod row;
 #[cfg(feature = "archive")]
@@ -51,6 +53,8 @@ pub use plan::{
     GROUPS_MAX, KEYS_MAX, Keys, Limits, Plan, QueryRequest, SORTED_RECORDS_MAX, Sort, TOP_LIMIT,
     Top,
 };
+#[cfg(feature = "archive")]
+pub use prune::Probes;
 pub use row::{Heading, Sink, tell_twins_apart};
 #[cfg(feature = "archive")]
 pub use run::{Outcome, run, run_records};
@@ -59,7 +63,7 @@ pub use source::{BooleanBuffer, RecordBatch, Source, SourceError};
 
 #[cfg(test)]
 #[cfg(feature = "archive")]
-mod memory;
+pub(crate) mod memory;
 #[cfg(test)]
 #[cfg(feature = "archive")]
 mod naive;

@@ -8,6 +8,7 @@ use super::field::Field;
 use super::filter::Predicate;
 use super::group_key::Layout;
 use super::plan::{Answer, GroupOrder, Keys, Plan, RecordOrder};
+use super::prune::Probes;
 use super::row::Sink;
 use super::rows::{RecordReader, RowReader, all_columns};
 use super::source::{Source, filter_batch, is_of_schema};
@@ -113,6 +114,7 @@ struct Scan<'a> {
     source: &'a dyn Source,
     cancel: &'a Flag,
     predicate: Predicate,
+    probes: Probes,
 }
 
 /// Rows between two looks at the flag that cancels.
@@ -120,7 +122,9 @@ const ROWS_PER_CHECK: usize = 4_096;
 
 impl<'a> Scan<'a> {
     fn new(plan: &'a Plan, source: &'a dyn Source, cancel: &'a Flag) -> Self {
-        Self { plan, source, cancel, predicate: Predicate::new(&plan.filter.expr) }
+        let filter = &plan.filter.expr;
+        let (predicate, probes) = (Predicate::new(filter), Probes::new(filter));
+        Self { plan, source, cancel, predicate, probes }
     }
 
     fn check_cancelled(&self) -> Result<(), QueryError> {
@@ -143,6 +147,9 @@ impl<'a> Scan<'a> {
         let range = self.plan.time_range;
         let bounds = self.source.part_time_range(part);
         if bounds.is_some_and(|(first, last)| !range.overlaps(first, last)) {
+            return Ok(None);
+        }
+        if !self.probes.is_true() && !self.source.part_may_match(part, &self.probes) {
             return Ok(None);
         }
         // A part that lies within the range as a whole needs no look at each record's times.

@@ -1,6 +1,7 @@
 //! Source: what a query reads. The ring and the archive look the same from here.
 
 use super::coverage::Coverage;
+use super::prune::Probes;
 use crate::archive::schema::schema;
 use arrow_array::Array;
 use arrow_schema::ArrowError;
@@ -24,6 +25,12 @@ pub trait Source: Sync {
     /// lies before the first or after the second, nor does the collection time of one that has
     /// neither. (A record of a broken clock may end before it starts.) None if not known.
     fn part_time_range(&self, part: usize) -> Option<(i64, i64)>;
+
+    /// May a record of the part match a filter, as far as an index of the source knows? No is
+    /// certain.
+    fn part_may_match(&self, _part: usize, _probes: &Probes) -> bool {
+        true
+    }
 
     /// Some columns of all records of a part, in the order asked for. They are named by their
     /// place in [`schema`]. A column that no record of the part has may be left out. Of a part

@@ -327,6 +327,17 @@ impl Block {
         stripes.collect()
     }
 
+    /// How many rows lie in stripes whose checksum does not hold. The last stripe of a block that
+    /// grows has none yet.
+    #[must_use]
+    pub fn torn_rows(&self) -> usize {
+        let mut stripes = self.stripes();
+        if !self.sealed {
+            stripes.pop();
+        }
+        stripes.iter().filter(|(_, holds)| !holds).map(|(rows, _)| rows.len()).sum()
+    }
+
     /// The first word and the words of the last stripe, as the writer would store them on
     /// sealing the block now.
     pub(super) fn last_stripe(&self) -> Option<(usize, [u64; STRIPE_WORDS])> {

@@ -4,7 +4,7 @@ use crate::support::{Collector, flowd, run, test_pcap};
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-const COMMANDS: [&[&str]; 11] = [
+const COMMANDS: [&[&str]; 14] = [
     &["export"],
     &["replay"],
     &["collect"],
@@ -17,6 +17,7 @@ const COMMANDS: [&[&str]; 11] = [
     &["store", "expire"],
     &["store", "import"],
     &["store", "send"],
+    &["store", "verify"],
     &["completions"],
 ];
 

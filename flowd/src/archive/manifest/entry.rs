@@ -1,5 +1,6 @@
 //! What a line of the manifest says.
 
+use crate::archive::index::IndexEntry;
 use crate::model::RecordType;
 use crate::ring::{Lane, LostRows};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -112,6 +113,9 @@ pub struct SegmentEntry {
     pub bytes: u64,
     /// SHA-256 of the file.
     pub sha256: String,
+    /// Its index; none if it has none, so that it is read whenever it may matter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<IndexEntry>,
 }
 
 /// Records that are lost: a gap in what the store covers.

@@ -133,7 +133,8 @@ fn read_file(path: &Path) -> Result<Option<Read>, ArchiveError> {
 fn parse(text: &str, first: &str) -> Result<Read, String> {
     let body = text.strip_suffix('\n').ok_or("cut in its last line")?;
     let (body, seal) = body.rsplit_once('\n').ok_or("cut after its first line")?;
-    let seal: Seal = serde_json::from_str(seal).map_err(|_| "cut: its last line is no digest")?;
+    let seal: Seal = serde_json::from_str(seal)
+        .map_err(|error| format!("cut: its last line is no digest ({error})"))?;
     // The digest is of all that stands before, the end of line too.
     if sha256_hex(&text.as_bytes()[..=body.len()]) != seal.sha256 {
         return Err("its last line is not the digest of the others".to_owned());

@@ -462,6 +462,9 @@ impl Manifest {
         self.expired
     }
 
+    /// The file that a reader begins with.
+    pub(super) const FILE: &str = head::FILE;
+
     /// The pieces of it that cannot be read, each with what is not known for it.
     pub fn damage(&self) -> impl Iterator<Item = ArchiveError> {
         self.damage.iter().map(|Damage { path, what }| ArchiveError::DamagedManifest {

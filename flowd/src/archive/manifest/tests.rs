@@ -25,6 +25,7 @@ fn segment(id: u64, first: u64, last: u64) -> Entry {
         received: (1, 2),
         bytes: 99,
         sha256: "ab".to_owned(),
+        index: None,
     })
 }
 
@@ -218,10 +219,10 @@ fn hourly(count: u64) -> Manifest {
     let mut manifest = Manifest::default();
     for id in 0..count {
         let Entry::Segment(mut entry) = segment(id, id, id) else { unreachable!() };
-        let times = Some((id.cast_signed() * 10, id.cast_signed() * 10 + 9));
+        let times = (id.cast_signed() * 10, id.cast_signed() * 10 + 9);
         entry.hour = id.cast_signed();
-        entry.received = times.unwrap();
-        entry.row_groups = vec![RowGroupEntry { rows: 10, times }];
+        entry.received = times;
+        entry.row_groups = vec![RowGroupEntry { rows: 10, times: Some(times) }];
         manifest.push(Entry::Segment(entry));
     }
     manifest

@@ -14,7 +14,7 @@ pub(super) use export::export;
 pub(super) use query::{query, top};
 pub(super) use replay::replay;
 pub(super) use resend::resend;
-pub(super) use store::{compact, expire, import, info, send};
+pub(super) use store::{compact, expire, import, info, send, verify};
 
 use super::args::Output;
 use super::output::{Columns, Format, Printer, RecordRows, Style, explain_text};

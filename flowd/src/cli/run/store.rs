@@ -11,6 +11,7 @@ use crate::app::store_care::{Expiry, Merged, Retention};
 use crate::cli::args::store::compact::Compact;
 use crate::cli::args::store::expire::Expire;
 use crate::cli::args::store::info::{Info, InfoOutput};
+use crate::cli::args::store::verify::Verify;
 use crate::cli::exit::{Outcome, say};
 use crate::cli::info::{print as print_info, size};
 use crate::cli::resolve;
@@ -59,6 +60,28 @@ fn tell_expiry(expiry: &Expiry, dry_run: bool) {
     }
 }
 
+/// `flowd store verify`.
+pub(in crate::cli) fn verify(arguments: &Verify) -> Result<Outcome> {
+    let verified = app::store_index::verify(&arguments.store)?;
+    let mut out = io::stdout().lock();
+    for damage in &verified.damage {
+        match arguments.output {
+            InfoOutput::Json => {
+                let text = serde_json::to_string(damage).context("a finding as JSON")?;
+                writeln!(out, "{text}")
+            }
+            InfoOutput::Table => writeln!(out, "{}: {}", damage.file, damage.finding),
+        }
+        .context("print what was found")?;
+    }
+    say(format_args!("{}", verified.words));
+    match verified.damage.len() {
+        0 => Ok(Outcome::Done),
+        1 => bail!("1 file of the store is damaged or missing"),
+        count => bail!("{count} files of the store are damaged or missing"),
+    }
+}
+
 /// `flowd store compact`.
 pub(in crate::cli) fn compact(arguments: &Compact) -> Result<Outcome> {
     let Merged { from, into, rows } = app::store_care::compact(&arguments.store)?;
@@ -66,5 +89,14 @@ pub(in crate::cli) fn compact(arguments: &Compact) -> Result<Outcome> {
         0 => say(format_args!("nothing to merge")),
         _ => say(format_args!("{from} segments became {into}, with {rows} records")),
     }
-    Ok(Outcome::Done)
+    if !arguments.reindex {
+        return Ok(Outcome::Done);
+    }
+    let reindexed = app::store_index::reindex(&arguments.store)?;
+    say(format_args!("{}", reindexed.words));
+    match reindexed.failed.as_slice() {
+        [] => Ok(Outcome::Done),
+        [failure] => bail!("{failure}"),
+        failures => bail!("{} segments have no index, the first: {}", failures.len(), failures[0]),
+    }
 }

@@ -28,7 +28,7 @@ pub(super) use eval::Predicate;
 
 #[cfg(test)]
 #[cfg(feature = "archive")]
-pub(super) use tests::{addresses, exprs};
+pub(crate) use tests::{addresses, exprs};
 
 use crate::model::time::UnixMillis;
 

@@ -151,7 +151,7 @@ fn comparisons() -> impl Strategy<Value = Comparison> {
 }
 
 /// Addresses from a small world, so that filters and records meet.
-pub(in crate::query) fn addresses() -> impl Strategy<Value = IpAddr> {
+pub(crate) fn addresses() -> impl Strategy<Value = IpAddr> {
     prop_oneof![
         (0_u8..3, 0_u8..4).prop_map(|(c, d)| IpAddr::V4(Ipv4Addr::new(10, 0, c, d))),
         (0_u16..3, 0_u16..3)
@@ -246,7 +246,7 @@ fn terms() -> impl Strategy<Value = Term> {
 }
 
 /// Random filters of the normal form.
-pub(in crate::query) fn exprs() -> impl Strategy<Value = Expr> {
+pub(crate) fn exprs() -> impl Strategy<Value = Expr> {
     terms().prop_map(Expr::Term).prop_recursive(4, 24, 4, |inner| {
         prop_oneof![
             inner.clone().prop_map(Expr::negated),

@@ -5,6 +5,7 @@ pub(in crate::cli) mod expire;
 pub(in crate::cli) mod import;
 pub(in crate::cli) mod info;
 pub(in crate::cli) mod send;
+pub(in crate::cli) mod verify;
 
 use clap::Subcommand;
 
@@ -21,4 +22,6 @@ pub(in crate::cli) enum Store {
     Import(import::Import),
     /// Send stored records on, as NetFlow v9.
     Send(send::Send),
+    /// Read all of a store, and name what is damaged or missing.
+    Verify(verify::Verify),
 }
