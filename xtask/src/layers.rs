@@ -43,7 +43,10 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("axum", &["flowd/src/http/"]),
     ("tokio", &["flowd/src/http/"]),
     ("mio", &["flowd/src/collect/"]),
-    ("std::sync::atomic", &["flowd/src/ring/sync.rs", "flowd/src/telemetry/counters.rs"]),
+    (
+        "std::sync::atomic",
+        &["flowd/src/ring/sync.rs", "flowd/src/telemetry/counters.rs", "bench/src/in_place.rs"],
+    ),
     ("Instant::now", &["flowd/src/app/", "flowd/src/probe/clock.rs", "bench/"]),
     ("SystemTime::now", &["flowd/src/app/", "flowd/src/probe/clock.rs", "bench/"]),
 ];

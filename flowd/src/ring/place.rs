@@ -192,6 +192,7 @@ fn write(path: &Path, value: &impl Serialize) -> Result<(), RingError> {
 }
 
 #[cfg(test)]
+#[cfg(not(flowd_loom))]
 mod tests {
     use super::super::sample::{NOW, Source};
     use super::super::tests::v4_batch;

@@ -153,30 +153,6 @@ fn nothing_of_an_earlier_block_passes_for_one_that_used_its_file_again() {
 }
 
 #[test]
-#[ignore = "writes 1 GiB, and says how long a start takes that finds it"]
-fn a_full_ring_of_another_boot_is_recovered() {
-    let dir = tempfile::tempdir().unwrap();
-    let (ring, _) = open(dir.path(), RingConfig::default());
-    let mut writer = ring.writer(0, NOW).unwrap();
-    let batch = v4_batch(&mut Source(19), 8_192, NOW.0);
-    while ring.size() < 1 << 30 {
-        assert_eq!(writer.append(&batch).rows, 8_192);
-    }
-    let (rows, blocks) = (ring.appended().value(), ring.store().block_files().unwrap());
-    drop((writer, ring));
-    for boot in ["the same", "another"] {
-        let start = std::time::Instant::now();
-        let (ring, recovery) = open(dir.path(), RingConfig::default());
-        println!("{rows} rows of {boot} boot: {:?}", start.elapsed());
-        assert_eq!((recovery.rows, recovery.lost.len()), (rows, 0));
-        drop(ring);
-        for (_, path) in &blocks {
-            change_boot(path);
-        }
-    }
-}
-
-#[test]
 fn a_sealed_block_of_another_boot_is_trusted_if_it_holds() {
     let dir = tempfile::tempdir().unwrap();
     let (ring, _) = open(dir.path(), config());
