@@ -9,6 +9,7 @@ use flowd::model::time::UnixMillis;
 use flowd::model::{Column, FlowBatch};
 use flowd::ring::{Block, NumberFloors, Ring, RingConfig, StoreLock};
 use std::hint::black_box;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -51,7 +52,8 @@ fn index(c: &mut Criterion) {
         builder.end_row_group();
         builder.finish("")
     };
-    println!("index: {:.2} octets a row", build().len() as f64 / rows as f64);
+    let size = build().len() as f64 / rows as f64;
+    writeln!(std::io::stdout(), "index: {size:.2} octets a row").expect("stdout takes a line");
     let mut group = c.benchmark_group("index");
     group.throughput(Throughput::Elements(rows as u64));
     group.bench_function("build", |b| b.iter(|| black_box(build())));

@@ -1,7 +1,5 @@
 //! Tests of the manifest alone.
 
-mod cost;
-
 use super::*;
 use crate::model::RecordType;
 use crate::ring::{BlockId, Lane, LostRows, RingDrop};
