@@ -113,7 +113,15 @@ impl StoreStatistics {
         let path = store.join(FILE_NAME);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::default(),
+            // What is no store is told by whoever opens it.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                return Self::default();
+            }
             Err(error) => {
                 warn!(%error, file = %path.display(), "the statistics cannot be read");
                 return Self::default();

@@ -129,7 +129,8 @@ fn kills_at_any_moment_neither_lose_nor_double_what_could_be_read() {
             "400d",
         ]));
         let line = collector.says("listening on");
-        let port = line.split([' ', ',']).find_map(|word| word.rsplit_once(':')).unwrap().1;
+        let url = line.split([' ', ',']).find(|word| word.starts_with("udp://")).unwrap();
+        let port = url.rsplit_once(':').unwrap().1;
         let port: u16 = port.parse().unwrap();
         for step in 0..20 {
             exporter
