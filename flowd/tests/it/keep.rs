@@ -154,6 +154,7 @@ fn kills_at_any_moment_neither_lose_nor_double_what_could_be_read() {
             assert_eq!(numbers(&store), held, "kill {kill}: merging changed what is held");
         }
     }
+    drop(std::fs::remove_file(store.join("control.sock")));
     Collector::start(&store).stop();
     assert_eq!(numbers(&store), held);
     assert_eq!(info(&store)["ringRecords"], 0);
