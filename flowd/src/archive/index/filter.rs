@@ -200,7 +200,7 @@ impl Peeling {
 }
 
 impl<'a> Filter<'a> {
-    /// Reads what [`encode`] wrote; none if these octets are none.
+    /// Reads what `encode` wrote; none if these octets are none.
     #[must_use]
     pub fn decode(bytes: &'a [u8]) -> Option<Self> {
         let mut reader = Reader(bytes);
