@@ -249,3 +249,35 @@ impl<'a> Bytes<'a> {
         array.is_valid(row).then(|| array.value(row))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Filter;
+    use super::*;
+    use arrow_array::{ArrayRef, FixedSizeBinaryArray};
+    use std::sync::Arc;
+
+    #[test]
+    fn no_address_or_network_of_a_row_is_denied_whatever_the_segment() {
+        // Some are the first of their networks.
+        let addresses = ["2001:db8:0:1::2", "2001:db8:0:1::", "2001:db8::", "2001:db8:1::", "::"];
+        let addresses = addresses.map(|address| address.parse::<Ipv6Addr>().unwrap());
+        let octets = addresses.iter().map(Ipv6Addr::octets);
+        let array = FixedSizeBinaryArray::try_from_iter(octets).unwrap();
+        let name = Column::SourceIpv6Address.name();
+        let batch = RecordBatch::try_from_iter([(name, Arc::new(array) as ArrayRef)]).unwrap();
+        for segment in 0..200 {
+            let mut builder = IndexBuilder::new(segment);
+            builder.add_row_group(&batch);
+            let filter = Filter::decode(&builder.filters).unwrap();
+            for address in addresses.map(IpAddr::V6) {
+                let networks = NetworkSize::ALL.map(|size| IndexKey::Network(address, size));
+                for key in networks.into_iter().chain([IndexKey::Address(address)]) {
+                    let hash = key.hash(builder.seed);
+                    assert!(filter.may_hold(hash), "segment {segment}: {key:?}");
+                    assert!(builder.addresses.contains(&hash), "segment {segment}: {key:?}");
+                }
+            }
+        }
+    }
+}

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! STORE/index/date=2024-07-02/day.idx: records, one after the other
-//! "FDAY" size of the filter:4 seed:8 SHA-256 of the segment:32 filter XXH3 of all this:8
+//! "FDY2" size of the filter:4 seed:8 SHA-256 of the segment:32 filter XXH3 of all this:8
 //! ```
 //! A record is added when a segment is written, and speaks of that segment alone: of segments
 //! without a record nothing is known, and records of segments that are gone do no harm. What
@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64;
 
 const FILE: &str = "day.idx";
-const MAGIC: [u8; 4] = *b"FDAY";
+const MAGIC: [u8; 4] = *b"FDY2";
 const HEAD_SIZE: usize = 48;
 const CHECKSUM_SIZE: usize = 8;
 

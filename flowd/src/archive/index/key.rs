@@ -116,7 +116,7 @@ const fn hash_v4(address: u32, tag: u64, seed: u64) -> u64 {
 
 const fn hash_v6(address: u128, tag: u64, seed: u64) -> u64 {
     let (high, low) = ((address >> 64) as u64, address as u64);
-    mix(mix(mix(tag | IPV6 ^ seed) ^ high) ^ low)
+    mix(mix(mix((tag | IPV6) ^ seed) ^ high) ^ low)
 }
 
 /// Spreads each bit over all (the finaliser of splitmix64); different numbers stay different.
@@ -148,19 +148,23 @@ mod tests {
     fn kind_family_port_transport_and_seed_tell_keys_apart() {
         let v4: IpAddr = "10.0.0.0".parse().unwrap();
         let v6: IpAddr = "::10.0.0.0".parse().unwrap();
-        let mut hashes = Vec::new();
-        for address in [v4, v6] {
-            hashes.push(IndexKey::Address(address).hash(7));
-            hashes.push(IndexKey::Address(address).hash(8));
-            hashes.extend(NetworkSize::ALL.map(|size| IndexKey::Network(address, size).hash(7)));
-            for port in [0, 1, 256] {
-                let key = |transport| IndexKey::Service(address, port, transport).hash(7);
-                hashes.extend(Transport::ALL.map(key));
+        // Seeds with each of the bits by which kinds differ, among others.
+        for seed in [0, 7, 1 << 56, 2 << 56, 3 << 56, 1 << 60, u64::MAX] {
+            let mut hashes = Vec::new();
+            for address in [v4, v6] {
+                hashes.push(IndexKey::Address(address).hash(seed));
+                let networks = NetworkSize::ALL.map(|size| IndexKey::Network(address, size));
+                hashes.extend(networks.map(|key| key.hash(seed)));
+                for port in [0, 1, 256] {
+                    let key = |transport| IndexKey::Service(address, port, transport).hash(seed);
+                    hashes.extend(Transport::ALL.map(key));
+                }
             }
+            let count = hashes.len();
+            hashes.sort_unstable();
+            hashes.dedup();
+            assert_eq!(hashes.len(), count, "seed {seed:x}");
         }
-        let count = hashes.len();
-        hashes.sort_unstable();
-        hashes.dedup();
-        assert_eq!(hashes.len(), count);
+        assert_ne!(IndexKey::Address(v6).hash(7), IndexKey::Address(v6).hash(8));
     }
 }

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64;
 
 const MAGIC: [u8; 8] = *b"FLOWDIDX";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const SECTION_SIZE: usize = 24;
 /// Octets from the magic to the first section.
 const HEAD_SIZE: usize = 56;
