@@ -61,29 +61,20 @@ macro_rules! set_unless_zero {
 }
 
 impl Builder {
-    pub(super) fn generic(&mut self, generic: Generic) {
-        let Generic {
-            first,
-            last,
-            source_port,
-            destination_port,
-            protocol,
-            tcp_flags,
-            forwarding_status,
-            tos,
-        } = generic;
-        set_unless_zero!(self, flow_start_milliseconds, FlowStartMilliseconds, millis(first));
-        set_unless_zero!(self, flow_end_milliseconds, FlowEndMilliseconds, millis(last));
-        set!(self, protocol_identifier, ProtocolIdentifier, protocol);
-        set!(self, ip_class_of_service, IpClassOfService, tos);
-        set_unless_zero!(self, forwarding_status, ForwardingStatus, forwarding_status);
-        if protocol == TCP || tcp_flags != 0 {
-            set!(self, tcp_control_bits, TcpControlBits, u16::from(tcp_flags));
+    pub(super) fn generic(&mut self, it: &Generic) {
+        set_unless_zero!(self, flow_start_milliseconds, FlowStartMilliseconds, millis(it.first));
+        set_unless_zero!(self, flow_end_milliseconds, FlowEndMilliseconds, millis(it.last));
+        set!(self, protocol_identifier, ProtocolIdentifier, it.protocol);
+        set!(self, ip_class_of_service, IpClassOfService, it.tos);
+        set_unless_zero!(self, forwarding_status, ForwardingStatus, it.forwarding_status);
+        if it.protocol == TCP || it.tcp_flags != 0 {
+            set!(self, tcp_control_bits, TcpControlBits, u16::from(it.tcp_flags));
         }
-        match protocol {
+        let (source_port, destination_port) = (it.source_port, it.destination_port);
+        match it.protocol {
             ICMP => set!(self, icmp_type_code_ipv4, IcmpTypeCodeIpv4, destination_port),
             ICMP_V6 => set!(self, icmp_type_code_ipv6, IcmpTypeCodeIpv6, destination_port),
-            _ if WITH_PORTS.contains(&protocol) || source_port != 0 || destination_port != 0 => {
+            _ if WITH_PORTS.contains(&it.protocol) || source_port != 0 || destination_port != 0 => {
                 set!(self, source_transport_port, SourceTransportPort, source_port);
                 set!(self, destination_transport_port, DestinationTransportPort, destination_port);
             }

@@ -76,7 +76,7 @@ pub(super) fn read(
             exporter
         }
     };
-    builder.generic(Generic {
+    builder.generic(&Generic {
         first,
         last,
         source_port,
@@ -114,7 +114,6 @@ fn counter(body: &mut Octets<'_>, is_wide: bool) -> Option<u64> {
 }
 
 /// Reads an extension; false if it is not known.
-#[expect(clippy::too_many_lines, reason = "an arm for each kind of extension")]
 fn extension(id: u16, body: &mut Octets<'_>, builder: &mut Builder) -> Option<bool> {
     match id {
         // These three are required and stand in no map, or change nothing there.
@@ -158,6 +157,14 @@ fn extension(id: u16, body: &mut Octets<'_>, builder: &mut Builder) -> Option<bo
             builder.element(129, &body.u32()?.to_be_bytes());
         }
         27 => builder.received(body.u64()?),
+        _ => return event_extension(id, body, builder),
+    }
+    Some(true)
+}
+
+/// Reads an extension of those that firewalls, translators and probes fill.
+fn event_extension(id: u16, body: &mut Octets<'_>, builder: &mut Builder) -> Option<bool> {
+    match id {
         37 => {
             let (time, connection) = (body.u64()?, body.u32()?);
             // ICMP's type and code, which the ports have too.

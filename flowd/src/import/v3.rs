@@ -38,7 +38,6 @@ pub(super) fn read(
 }
 
 /// An element of a record, as it lies behind its number and length.
-#[expect(clippy::too_many_lines, reason = "an arm for each kind of element")]
 fn element(
     id: u16,
     mut body: Octets<'_>,
@@ -83,6 +82,19 @@ fn element(
             }
         }
         18 => builder.sampler(body.u64()?),
+        _ => event_element(id, body, builder, left)?,
+    }
+    Some(())
+}
+
+/// An element of those that firewalls, translators and probes fill, or that has no place here.
+fn event_element(
+    id: u16,
+    mut body: Octets<'_>,
+    builder: &mut Builder,
+    left: &mut NotImported,
+) -> Option<()> {
+    match id {
         19 => {
             let (time, connection) = (body.u64()?, body.u32()?);
             builder.firewall(time, connection, body.u16()?, body.u8()?);
@@ -132,7 +144,7 @@ fn generic(mut body: Octets<'_>, builder: &mut Builder) -> Option<()> {
     let (first, last) = (body.u64()?, body.u64()?);
     builder.received(body.u64()?);
     builder.incoming(body.u64()?, body.u64()?);
-    builder.generic(Generic {
+    builder.generic(&Generic {
         first,
         last,
         source_port: body.u16()?,

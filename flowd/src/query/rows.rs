@@ -10,9 +10,10 @@ use super::row::tell_twins_apart;
 use crate::archive::schema::{ELEMENTS, schema};
 use crate::model::{Column, ColumnKind, Value, element_value, ie};
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, MapArray, RecordBatch};
+use arrow_array::{Array, BinaryArray, MapArray, RecordBatch, StringArray};
 use hashbrown::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 
 /// Places in the schema of all columns that a record shows.
 pub(super) fn all_columns() -> Vec<usize> {
@@ -82,17 +83,7 @@ impl<'a> RowReader<'a> {
     }
 
     fn read_elements(&mut self, index: usize, row: &mut Vec<(&'a str, Value<'a>)>) {
-        let Some(map) = self.elements.filter(|map| map.is_valid(index)) else {
-            return;
-        };
-        let (Some(keys), Some(values)) =
-            (map.keys().as_string_opt::<i32>(), map.values().as_binary_opt::<i32>())
-        else {
-            return;
-        };
-        let place =
-            |at: usize| map.value_offsets().get(at).and_then(|&it| usize::try_from(it).ok());
-        let (Some(start), Some(end)) = (place(index), place(index + 1)) else {
+        let Some((keys, values, Range { start, end })) = elements_of(self.elements, index) else {
             return;
         };
         // The templates of the record's lists are its last element, and no value of its own.
@@ -109,6 +100,18 @@ impl<'a> RowReader<'a> {
             }
         }
     }
+}
+
+/// The names and the octets of a record's elements without a column: where they lie, and which
+/// of them are the record's.
+fn elements_of(
+    elements: Option<&MapArray>,
+    index: usize,
+) -> Option<(&StringArray, &BinaryArray, Range<usize>)> {
+    let map = elements.filter(|map| map.is_valid(index))?;
+    let place = |at: usize| map.value_offsets().get(at).and_then(|&it| usize::try_from(it).ok());
+    let entries = place(index)?..place(index + 1)?;
+    Some((map.keys().as_string_opt()?, map.values().as_binary_opt()?, entries))
 }
 
 /// What the archive's name of an element stands for.

@@ -1,8 +1,7 @@
 //! Records of a batch as they were stored, with the octets of the elements that have no column.
 
-use super::{RowReader, value};
+use super::{RowReader, elements_of, value};
 use crate::model::{Column, Extra, ExtraSpec, FlowRecord, ie};
-use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch};
 use hashbrown::HashMap;
 
@@ -35,20 +34,10 @@ impl<'a> RecordReader<'a> {
     }
 
     fn read_elements(&mut self, index: usize, record: &mut FlowRecord) {
-        let Some(map) = self.rows.elements.filter(|map| map.is_valid(index)) else {
+        let Some((keys, values, entries)) = elements_of(self.rows.elements, index) else {
             return;
         };
-        let (Some(keys), Some(values)) =
-            (map.keys().as_string_opt::<i32>(), map.values().as_binary_opt::<i32>())
-        else {
-            return;
-        };
-        let place =
-            |at: usize| map.value_offsets().get(at).and_then(|&it| usize::try_from(it).ok());
-        let (Some(start), Some(end)) = (place(index), place(index + 1)) else {
-            return;
-        };
-        for entry in (start..end).filter(|&entry| values.is_valid(entry)) {
+        for entry in entries.filter(|&entry| values.is_valid(entry)) {
             let (key, octets) = (keys.value(entry), values.value(entry));
             let known = self.elements.entry(key).or_insert_with(|| {
                 let base = key.split_once('#').map_or(key, |(base, _)| base);
