@@ -38,6 +38,7 @@ mod protocols;
 mod resend;
 mod restart;
 mod ring_dir;
+mod schema;
 mod store_move;
 mod support;
 mod system;
