@@ -12,6 +12,7 @@ mod layers;
 mod netns;
 mod packages;
 mod pcaps;
+mod python;
 mod steps;
 mod test;
 mod tidy;

@@ -45,6 +45,12 @@ pub(crate) const TSHARK: Package = Package {
 /// Runs the corpus comparison, where a corpus is there.
 pub(crate) const PYTHON: Package =
     Package { name: "python3", installs: "/usr/bin/python3", reason: "runs comparison scripts" };
+/// Keeps Python packages apart from the system's.
+pub(crate) const PYTHON_VENV: Package = Package {
+    name: "python3-venv",
+    installs: "/var/lib/dpkg/info/python3-venv.list",
+    reason: "holds DuckDB and Polars, which read our segments in tests",
+};
 /// Makes network namespaces and interfaces, for the demo and for tests.
 pub(crate) const IPROUTE: Package = Package {
     name: "iproute2",

@@ -1,6 +1,7 @@
 //! app: stages joined into the work of a subcommand. The only module that starts threads, reads
 //! clocks and listens to signals.
 
+mod around;
 mod clock;
 pub mod collect;
 mod collect_memory;

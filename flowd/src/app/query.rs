@@ -1,9 +1,11 @@
 //! `flowd query` and `flowd top`: the engine over a store, and what the answer could not know.
 
+use super::around::around_damage;
 use super::clock;
 use super::elements;
 use super::sidecars::Sidecars;
 use super::statistics::StoreStatistics;
+use crate::archive::schema::schema;
 use crate::archive::{
     ArchiveError, SegmentReader, StoreSnapshot, block_batch, block_rows, block_time_range,
     was_expired,
@@ -32,7 +34,7 @@ const EXPIRED: &str = "expired";
 /// If there is no store, or it cannot be read, or the query needs more than its limits.
 pub fn run(store: &Path, plan: &Plan, sink: &mut dyn Sink) -> Result<Outcome> {
     let source = StoreSource::open(store, plan.time_range())?;
-    Ok(crate::query::run(plan, &source, &Flag::default(), sink)?)
+    around_damage(&source, sink, |sink| crate::query::run(plan, &source, &Flag::default(), sink))
 }
 
 /// Makes known the elements that a store's exporters described, so that they have their names in
@@ -60,6 +62,8 @@ struct Segment {
     is_there: OnceLock<bool>,
     /// Was something read of it? Then it may not turn out to be missing any more.
     was_read: Flag,
+    /// Of each row group: is it left out because the file is damaged?
+    left_out: Vec<Flag>,
 }
 
 /// A store as the engine sees it.
@@ -76,6 +80,8 @@ pub(super) struct StoreSource {
 struct Missing {
     gaps: Vec<Gap>,
     damage: Vec<String>,
+    /// Were row groups left out since that was last asked?
+    has_more: bool,
 }
 
 impl StoreSource {
@@ -95,7 +101,8 @@ impl StoreSource {
             .filter(|segment| segment.entry().record_type == RecordType::Flow)
             .map(|reader| {
                 let (is_there, was_read) = (OnceLock::new(), Flag::default());
-                Arc::new(Segment { reader, is_there, was_read })
+                let left_out = (0..reader.row_group_count()).map(|_| Flag::default()).collect();
+                Arc::new(Segment { reader, is_there, was_read, left_out })
             });
         let mut groups: Vec<Part> = flows
             .flat_map(|segment| {
@@ -134,18 +141,40 @@ impl StoreSource {
                 reason: EXPIRED.to_owned(),
             });
         } else {
-            missing.damage.push(error.to_string());
+            let what = error.to_string();
+            if !missing.damage.contains(&what) {
+                missing.damage.push(what);
+            }
         }
     }
 
-    /// Reads some columns of a segment, if its file is there.
+    /// Leaves out the row groups of a damaged segment that cannot be read.
+    fn leave_out(&self, segment: &Segment, group: usize, error: &ArchiveError) {
+        let columns: Vec<usize> = (0..schema().fields().len()).collect();
+        for (other, left_out) in segment.left_out.iter().enumerate() {
+            if other == group || segment.reader.read(other, &columns).is_err() {
+                left_out.raise();
+            }
+        }
+        self.note_missing(segment, error);
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner).has_more = true;
+    }
+
+    /// Was something left out since this was last asked?
+    pub(super) fn has_left_out_more(&self) -> bool {
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut missing.has_more)
+    }
+
+    /// Reads some columns of a row group, if its file is there.
     fn read_segment(
         &self,
         segment: &Segment,
+        group: usize,
         columns: &[usize],
         read: impl FnOnce(&SegmentReader) -> Result<RecordBatch, ArchiveError>,
     ) -> Result<RecordBatch, SourceError> {
-        if !self.is_there(segment) {
+        if !self.is_there(segment) || segment.left_out[group].is_raised() {
             return Ok(SegmentReader::no_rows(columns)?);
         }
         match read(&segment.reader) {
@@ -158,7 +187,12 @@ impl StoreSource {
                 self.note_missing(segment, &error);
                 Ok(SegmentReader::no_rows(columns)?)
             }
-            Err(error) => Err(error.into()),
+            Err(error) => {
+                if error.is_damaged_segment() {
+                    self.leave_out(segment, group, &error);
+                }
+                Err(error.into())
+            }
         }
     }
 
@@ -177,7 +211,9 @@ impl Source for StoreSource {
     fn part_rows(&self, part: usize) -> usize {
         match &self.parts[part] {
             Part::Block(block) => block.rows(),
-            Part::RowGroup(segment, group) if self.is_there(segment) => {
+            Part::RowGroup(segment, group)
+                if self.is_there(segment) && !segment.left_out[*group].is_raised() =>
+            {
                 segment.reader.row_group_rows(*group)
             }
             Part::RowGroup(..) => 0,
@@ -205,7 +241,7 @@ impl Source for StoreSource {
         match &self.parts[part] {
             Part::Block(block) => Ok(block_batch(block, 0..block.rows(), columns)?),
             Part::RowGroup(segment, group) => {
-                self.read_segment(segment, columns, |segment| segment.read(*group, columns))
+                self.read_segment(segment, *group, columns, |segment| segment.read(*group, columns))
             }
         }
     }
@@ -218,8 +254,11 @@ impl Source for StoreSource {
     ) -> Result<RecordBatch, SourceError> {
         match &self.parts[part] {
             Part::Block(block) => Ok(block_rows(block, columns, rows)?),
-            Part::RowGroup(segment, group) => self
-                .read_segment(segment, columns, |segment| segment.read_rows(*group, columns, rows)),
+            Part::RowGroup(segment, group) => {
+                self.read_segment(segment, *group, columns, |segment| {
+                    segment.read_rows(*group, columns, rows)
+                })
+            }
         }
     }
 

@@ -280,6 +280,68 @@ proptest! {
     }
 }
 
+/// Appends records, archives them by some hundreds and merges segments, again and again.
+fn write_on(path: &Path, stored: &[Stored], done: &Flag) {
+    let OpenStore { ring, mut archiver, .. } = open(path);
+    let mut writer = ring.writer(0, NOW).unwrap();
+    for (index, chunk) in stored.chunks(16).enumerate() {
+        let mut batch = FlowBatch::new();
+        for Stored { record, origin } in chunk {
+            let mut record = record.clone();
+            record.collection_time_milliseconds = NOW.0;
+            record.present.insert(Column::CollectionTimeMilliseconds);
+            let shape = Arc::new(FlowBatch::shape_of(&record));
+            batch.push(&record, &shape, &Arc::new(origin.clone()));
+        }
+        assert_eq!(writer.append(&batch).rows, chunk.len() as u64);
+        if index % 4 == 3 {
+            writer.seal_all().unwrap();
+            archiver.finish(|| NOW, UnixMillis(i64::MAX)).unwrap();
+        }
+        if index % 12 == 11 {
+            // Hours that are over are merged.
+            archiver.merge_all(UnixMillis(NOW.0 + 7_200_000), &|| true).unwrap();
+        }
+    }
+    done.raise();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4))]
+
+    #[test]
+    fn an_answer_with_the_index_is_that_of_a_full_scan_while_a_writer_is_at_it(
+        stored in vec(stored(), 300..500),
+        filters in vec(filters(), 8),
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, done) = (directory.path(), Flag::default());
+        drop(open(path));
+        let held = std::thread::scope(|scope| {
+            scope.spawn(|| write_on(path, &stored, &done));
+            let mut held = 0;
+            // Once more after the last record.
+            let mut is_last = false;
+            while !is_last {
+                is_last = done.is_raised();
+                let source = StoreSource::open(path, TimeRange::default()).unwrap();
+                for filter in &filters {
+                    let text = filter.to_string();
+                    let (rows, _) = answer(&source, &text, false, true);
+                    let (all_rows, _) = answer(&source, &text, false, false);
+                    prop_assert_eq!(rows, all_rows, "{}", text);
+                }
+                let (all, _) = answer(&source, "any", false, true);
+                prop_assert!(all.len() >= held, "{} after {}", all.len(), held);
+                prop_assert_eq!(source.coverage().damage, Vec::<String>::new());
+                held = all.len();
+            }
+            Ok(held)
+        })?;
+        prop_assert_eq!(held, stored.len());
+    }
+}
+
 /// A store of one segment of many row groups, each with addresses of its own.
 fn distinct_store(path: &Path) {
     let OpenStore { ring, mut archiver, .. } = open(path);

@@ -78,6 +78,12 @@ impl ArchiveError {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
+    /// Is it that the file of a segment is there, but not what was written?
+    #[must_use]
+    pub const fn is_damaged_segment(&self) -> bool {
+        matches!(self, Self::Segment { .. } | Self::DamagedSegment { .. })
+    }
+
     /// Makes the error of a refused system call.
     pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { doing, path: path.to_owned(), source }

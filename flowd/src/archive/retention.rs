@@ -40,7 +40,7 @@ const WITHDRAWN_MAX: usize = 1_000;
 pub struct Retention {
     /// Hours that ended longer ago than this go, in milliseconds; none: whatever its age.
     pub keep_millis: Option<i64>,
-    /// The oldest go while the archive's segments have more octets than this.
+    /// The oldest go while the archive's segments and their index have more octets than this.
     pub keep_size: Option<u64>,
     /// The oldest go while fewer octets than this are free; none: see [`Retention::keep_free`].
     pub keep_free: Option<u64>,
@@ -108,7 +108,7 @@ impl Retention {
         let mut size = 0;
         for segment in manifest.segments() {
             hours.entry(segment.hour).or_default().push(segment);
-            size += segment.bytes;
+            size += octets(segment);
         }
         let mut expiry = Expiry::default();
         let mut freed = 0;
@@ -124,13 +124,18 @@ impl Retention {
                     return expiry;
                 }
                 expiry.for_room |= !is_old && !is_too_much;
-                size -= segment.bytes;
-                freed += segment.bytes;
+                size -= octets(segment);
+                freed += octets(segment);
                 expiry.segments.push(segment.clone());
             }
         }
         expiry
     }
+}
+
+/// What a segment takes on the disk, its index included.
+fn octets(segment: &SegmentEntry) -> u64 {
+    segment.bytes + segment.index.as_ref().map_or(0, |index| index.bytes)
 }
 
 /// A segment's file that the manifest lists no more.

@@ -87,7 +87,10 @@ fn the_oldest_go_until_the_rest_is_small_enough() {
         .unwrap()
         .segments
         .iter()
-        .map(|segment| segment.entry().bytes)
+        .map(|segment| {
+            let SegmentEntry { bytes, index, .. } = segment.entry();
+            bytes + index.as_ref().expect("it has an index").bytes
+        })
         .collect();
     let index = dir.path().join("index/date=2024-07-02/hour=10");
     fs::create_dir_all(&index).unwrap();

@@ -1,35 +1,14 @@
 //! What a store keeps, as its users see it: what is let go and refused is told, and kills at any
 //! moment neither lose nor double what could be read.
 
+use crate::numbered::{message, numbers};
 use crate::support::{Background, Collector, flowd, free_port, info, run, test_pcap, wait_until};
 use std::collections::BTreeSet;
 use std::net::UdpSocket;
-use std::path::Path;
 use std::time::Duration;
 
 /// How often a collector is killed; `cargo xtask kill --times` sets it.
 const KILLS: &str = "FLOWD_KILLS";
-
-/// A v9 message with a template (octetDeltaCount, protocolIdentifier) and records of it.
-fn message(sequence: u32, numbers: std::ops::Range<u64>) -> Vec<u8> {
-    let count = u16::try_from(numbers.end - numbers.start).unwrap();
-    let size = 4 + 9 * count;
-    let mut message = Vec::new();
-    for half in [9, count + 1] {
-        message.extend(half.to_be_bytes());
-    }
-    for word in [50_000 + sequence, 1_700_000_000, sequence, 7] {
-        message.extend(word.to_be_bytes());
-    }
-    for half in [0u16, 16, 256, 2, 1, 8, 4, 1, 256, size] {
-        message.extend(half.to_be_bytes());
-    }
-    for number in numbers {
-        message.extend(number.to_be_bytes());
-        message.push(6);
-    }
-    message
-}
 
 #[test]
 fn what_was_let_go_is_told_by_info_and_by_answers_that_reach_into_it() {
@@ -94,17 +73,6 @@ fn records_that_were_refused_are_a_gap_with_its_time() {
     let ended = collector.terminate().ok();
     assert_eq!(ended.stderr.matches("records dropped").count(), 1, "{}", ended.stderr);
     assert!(gap().contains(r#""records":20,"reason":"ringFull""#));
-}
-
-/// The numbers of the records in a store, none of them twice.
-fn numbers(store: &Path) -> BTreeSet<u64> {
-    let ended = run(&["query", "--store", store.to_str().unwrap(), "-o", "json", "--quiet"]);
-    assert!(matches!(ended.code(), Some(0 | 1)), "{ended:?}");
-    let all: Vec<u64> =
-        ended.json().iter().map(|record| record["octetDeltaCount"].as_u64().unwrap()).collect();
-    let set: BTreeSet<u64> = all.iter().copied().collect();
-    assert_eq!(set.len(), all.len(), "a record is there twice");
-    set
 }
 
 #[test]

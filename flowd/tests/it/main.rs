@@ -8,10 +8,14 @@
 )]
 
 mod cli;
+mod clock;
 mod collect;
 mod corpus;
+mod damage;
 mod datapath;
 mod decode;
+mod disk;
+mod disk_full;
 mod errors;
 mod export;
 mod export_collect;
@@ -28,10 +32,13 @@ mod live_tcp;
 mod live_traffic;
 mod namespace;
 mod netflow_v9;
+mod numbered;
 mod pcap_flows;
 mod protocols;
 mod resend;
 mod restart;
+mod ring_dir;
+mod schema;
 mod store_move;
 mod support;
 mod system;

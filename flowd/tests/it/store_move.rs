@@ -26,7 +26,7 @@ fn stored(store: &Path) -> Vec<Value> {
 }
 
 /// Records with many elements: of both families, of each kind that nfdump has extensions for.
-fn rich_records() -> Vec<FlowRecord> {
+pub(crate) fn rich_records() -> Vec<FlowRecord> {
     let start = 1_700_000_000_000_i64;
     let mut records = Vec::new();
     for index in 0..300_u64 {
@@ -87,7 +87,8 @@ fn rich_records() -> Vec<FlowRecord> {
     records
 }
 
-fn export(records: &[FlowRecord], port: u16) {
+/// Exports records to a collector on a port.
+pub(crate) fn export(records: &[FlowRecord], port: u16) {
     let collector = SocketAddr::from(([127, 0, 0, 1], port));
     let boot = UnixMillis(1_700_000_000_000 - 3_600_000);
     let mut exporter = Exporter::new(&ExporterConfig::new(vec![collector], boot)).unwrap();
