@@ -1,4 +1,8 @@
-//! A row group as it lies in a ring block -> the octets of its index.
+//! A row group as it lies in a ring block -> the octets of its index; and a store of 10,000
+//! segments -> that it has no record of an address.
+
+#[path = "index/year.rs"]
+mod year;
 
 use bench::streams::Stream;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -60,5 +64,21 @@ fn index(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, index);
+/// A question whose answer is that there is nothing, from opening the store to what is said of
+/// its gaps.
+fn never_seen(c: &mut Criterion) {
+    let store = tempfile::tempdir().expect("a directory");
+    year::make(store.path()).expect("a store of many segments");
+    let mut group = c.benchmark_group("never seen");
+    for filter in ["host 203.0.113.9", "host 10.3.7.77", "net 203.0.113.0/24", "host 2001:db8::9"] {
+        group.bench_function(filter, |b| b.iter(|| year::ask(store.path(), filter, 0)));
+    }
+    // One that was there for an hour every four days.
+    group.bench_function("host 10.3.7.7", |b| {
+        b.iter(|| year::ask(store.path(), "host 10.3.7.7 and bytes > 1g", 0));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, index, never_seen);
 criterion_main!(benches);

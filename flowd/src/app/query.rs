@@ -5,6 +5,7 @@ use super::clock;
 use super::elements;
 use super::sidecars::Sidecars;
 use super::statistics::StoreStatistics;
+use crate::archive::index::{Answer, Ledger};
 use crate::archive::schema::schema;
 use crate::archive::{
     ArchiveError, SegmentReader, StoreSnapshot, block_batch, block_rows, block_time_range,
@@ -18,12 +19,13 @@ use crate::query::{
     BooleanBuffer, Coverage, ExporterLoss, Gap, Outcome, Plan, Probes, RecordBatch,
     SampledExporter, Sink, Source, SourceError,
 };
-use crate::ring::Block;
+use crate::ring::{Block, Store};
 use crate::telemetry::Flag;
 use anyhow::Result;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use tracing::debug;
 
 /// Why records are missing that were let go.
 const EXPIRED: &str = "expired";
@@ -33,7 +35,7 @@ const EXPIRED: &str = "expired";
 /// # Errors
 /// If there is no store, or it cannot be read, or the query needs more than its limits.
 pub fn run(store: &Path, plan: &Plan, sink: &mut dyn Sink) -> Result<Outcome> {
-    let source = StoreSource::open(store, plan.time_range())?;
+    let source = StoreSource::open_for(store, plan.time_range(), &plan.probes())?;
     around_damage(&source, sink, |sink| crate::query::run(plan, &source, &Flag::default(), sink))
 }
 
@@ -85,11 +87,13 @@ struct Missing {
 }
 
 impl StoreSource {
-    pub(super) fn open(store: &Path, range: TimeRange) -> Result<Self> {
+    /// Opens what a store holds for a range of time, and may match a condition.
+    pub(super) fn open_for(store: &Path, range: TimeRange, probes: &Probes) -> Result<Self> {
         // Before the manifest, so that a loss it is told of meanwhile is in one of the two.
         let (statistics, _) = StoreStatistics::of_store(store);
         let overlaps = |from, to| range.overlaps(from, to);
-        let snapshot = StoreSnapshot::open_for(store, &overlaps)?;
+        let ledger = ledger(store, probes)?;
+        let snapshot = StoreSnapshot::open_beside(store, &overlaps, &ledger)?;
         let coverage = coverage(&statistics, &snapshot, range);
         // Newest first: what the ring holds is younger than any segment.
         let StoreSnapshot { segments, mut blocks, .. } = snapshot;
@@ -269,6 +273,18 @@ impl Source for StoreSource {
         coverage.damage.extend(missing.damage.iter().cloned());
         coverage
     }
+}
+
+/// What the ledger of addresses says of a condition. It is no reason not to answer.
+fn ledger(store: &Path, probes: &Probes) -> Result<Answer> {
+    if probes.is_true() {
+        return Ok(Answer::default());
+    }
+    let ledger = Ledger::open(&Store::find(store)?.archive_dir()).unwrap_or_else(|error| {
+        debug!(%error, "answered without the ledger of addresses");
+        Ledger::default()
+    });
+    Ok(ledger.ask(|has| probes.may_match(has)))
 }
 
 /// What the store knows to be missing: its own gaps, and what exporters sent that never arrived.

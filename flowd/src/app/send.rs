@@ -51,7 +51,8 @@ pub struct Report {
 /// If the store cannot be read or there is no way to the collector.
 pub fn run(plan: &Plan) -> Result<Report> {
     let stop = shutdown::on_signal()?;
-    let source = StoreSource::open(&plan.store, plan.query.time_range())?.oldest_first();
+    let source = StoreSource::open_for(&plan.store, plan.query.time_range(), &plan.query.probes())?
+        .oldest_first();
     let config = ExporterConfig {
         source_id: ObservationDomainId(plan.source_id),
         pace: Pace::AsTaken { remote_rate: REMOTE_RATE },

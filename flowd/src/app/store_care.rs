@@ -24,8 +24,13 @@ pub fn expire(store: &Path, retention: Retention, dry_run: bool) -> Result<Expir
     // The files go at once: who runs this wants the room.
     let mut archiver = open(store, ArchiveConfig { unlink_grace_millis: 0, ..config(retention) })?;
     let expiry = archiver.due(now)?;
+    if retention.keep_ledger_millis.is_some() {
+        // What goes now is to stay there.
+        while archiver.advance_ledger(Some(now), &|| true)? {}
+    }
     archiver.expire(&expiry, now)?;
     archiver.remove_withdrawn(now)?;
+    while archiver.advance_ledger(Some(now), &|| true)? {}
     Ok(expiry)
 }
 
@@ -36,10 +41,17 @@ pub fn expire(store: &Path, retention: Retention, dry_run: bool) -> Result<Expir
 /// If there is no store, or it is in use, or cannot be written to.
 pub fn compact(store: &Path) -> Result<Merged> {
     Store::find(store)?;
-    let mut archiver = open(store, config(Retention::default()))?;
+    // What is kept of addresses beyond their records is for those to let go who keep it.
+    let retention = Retention { keep_ledger_millis: Some(i64::MAX), ..Retention::default() };
+    let mut archiver = open(store, config(retention))?;
     let now = clock::now();
     archiver.remove_withdrawn(now)?;
-    Ok(archiver.merge_all(now, &|| true)?)
+    // Before segments are merged, so that each record is counted once; and what they became is
+    // taken over after.
+    while archiver.advance_ledger(None, &|| true)? {}
+    let merged = archiver.merge_all(now, &|| true)?;
+    while archiver.advance_ledger(None, &|| true)? {}
+    Ok(merged)
 }
 
 fn config(retention: Retention) -> ArchiveConfig {

@@ -11,6 +11,7 @@
 
 use super::error::ArchiveError;
 use super::free_space::FreeSpace;
+use super::index::LedgerKeeper;
 use super::manifest::{Entry, LossEntry, Manifest, SegmentEntry, remove_if_there, sync_dir};
 use super::reindex::remove_leftovers;
 use super::retention::{Care, Retention, WithdrawnFile};
@@ -162,6 +163,7 @@ pub struct Archiver {
     /// The first segments of groups that cannot be merged, for this run.
     pub(super) unmergeable: BTreeSet<u64>,
     pub(super) care: Care,
+    pub(super) ledger: LedgerKeeper,
     retry_at: UnixMillis,
     /// When a failure was last logged.
     complained_at: UnixMillis,
@@ -203,6 +205,7 @@ impl Archiver {
         ring.claim(&covered);
         ring.free(&covered)?;
         let care = Care::new(manifest.held().received);
+        let ledger = LedgerKeeper::open(&archive_dir);
         let mut archiver = Self {
             ring,
             config,
@@ -216,6 +219,7 @@ impl Archiver {
             withdrawn,
             unmergeable: BTreeSet::new(),
             care,
+            ledger,
             retry_at: UnixMillis(i64::MIN),
             complained_at: UnixMillis(i64::MIN),
         };

@@ -7,7 +7,9 @@
 
 use super::archiver::entries;
 use super::error::ArchiveError;
-use super::index::{Day, IndexBuilder, Sidecar, date_of, day_path, index_dir, sidecar_path};
+use super::index::{
+    Day, IndexBuilder, LedgerKeeper, Sidecar, date_of, day_path, index_dir, sidecar_path,
+};
 use super::manifest::{Manifest, SegmentEntry, remove_if_there};
 use super::segment::SegmentReader;
 use crate::model::{Column, RecordType};
@@ -29,7 +31,8 @@ pub struct Reindexed {
     pub failed: Vec<ArchiveError>,
 }
 
-/// Makes sidecars for those segments of a store that lack theirs.
+/// Makes sidecars for those segments of a store that lack theirs, and takes those into the ledger
+/// of addresses that it lacks.
 ///
 /// # Errors
 /// If there is no store, another process writes to it, or a file cannot be written.
@@ -48,6 +51,7 @@ pub fn reindex(store: &Path) -> Result<Reindexed, ArchiveError> {
         reindex_day(&archive_dir, segments, &mut reindexed)?;
     }
     reindexed.removed = remove_leftovers(&archive_dir, &manifest)?;
+    LedgerKeeper::open(&archive_dir).repair(&manifest)?;
     Ok(reindexed)
 }
 

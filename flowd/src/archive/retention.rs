@@ -44,6 +44,9 @@ pub struct Retention {
     pub keep_size: Option<u64>,
     /// The oldest go while fewer octets than this are free; none: see [`Retention::keep_free`].
     pub keep_free: Option<u64>,
+    /// Days of the ledger of addresses that ended longer ago than this go with their records, in
+    /// milliseconds; others stay without them. None: all go with them.
+    pub keep_ledger_millis: Option<i64>,
 }
 
 /// What is to be let go.
@@ -222,11 +225,37 @@ impl Archiver {
         if self.care.is_time(now) || wanted > 0 {
             let expiry = self.config.retention.due(&self.manifest, aged, wanted);
             self.expire(&expiry, now)?;
-            if self.config.merges && !self.care.is_held_back {
-                self.merge_one(now, in_time)?;
+            if !self.care.is_held_back {
+                // Before segments are merged: what a part of them went into cannot be told apart.
+                let has_more = self.advance_ledger(aged, in_time).unwrap_or_else(|error| {
+                    if self.care.may_warn(now) {
+                        warn!(%error, "segments are not in the ledger of addresses yet");
+                    }
+                    false
+                });
+                if self.config.merges && !has_more {
+                    self.merge_one(now, in_time)?;
+                }
             }
         }
         self.remove_withdrawn(now)
+    }
+
+    /// Takes some segments into the ledger of addresses that it lacks; are there more? `aged` is
+    /// the time by which ages may be told, if they may.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn advance_ledger(
+        &mut self,
+        aged: Option<UnixMillis>,
+        in_time: &dyn Fn() -> bool,
+    ) -> Result<bool, ArchiveError> {
+        let kept_since = self.config.retention.keep_ledger_millis.map(|keep| {
+            // Where ages cannot be told, nothing goes.
+            UnixMillis(aged.map_or(i64::MIN, |now| now.0.saturating_sub(keep)))
+        });
+        self.ledger.advance(&self.manifest, kept_since, in_time)
     }
 
     /// Looks at the room that is left, and says how much must be made. Where none may be made,

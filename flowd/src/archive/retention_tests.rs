@@ -16,7 +16,7 @@ use crate::telemetry::Flag;
 use std::fs;
 use std::path::Path;
 
-const DAY: i64 = 24 * HOUR_MILLIS;
+pub(super) const DAY: i64 = 24 * HOUR_MILLIS;
 
 /// A store with a segment for each of some hours up to [`HOUR`], of 300 flows each.
 fn hours(path: &Path, count: i64, config: ArchiveConfig) -> OpenStore {

@@ -9,6 +9,7 @@
 
 use super::archiver::segment_files;
 use super::error::ArchiveError;
+use super::index::{Answer, ledger_size};
 use super::manifest::{Expired, Held, LossEntry, Manifest, SegmentEntry};
 use super::segment::SegmentReader;
 use crate::model::RecordType;
@@ -44,6 +45,7 @@ pub struct StoreSnapshot {
     held: Held,
     /// What was wrong with the manifest's head, if its copy had to serve.
     head_damage: Option<String>,
+    archive_dir: PathBuf,
 }
 
 /// Blocks of a lane that are missing.
@@ -78,21 +80,39 @@ impl StoreSnapshot {
         path: &Path,
         overlaps: &dyn Fn(i64, i64) -> bool,
     ) -> Result<Self, ArchiveError> {
+        Self::open_beside(path, overlaps, &Answer::default())
+    }
+
+    /// The same without segments of which the ledger denies that they have what is asked for.
+    /// What the store holds and lacks is told as if they were listed. The ledger must be opened
+    /// first, so that what it knows is in the manifest that is read.
+    ///
+    /// # Errors
+    /// As [`StoreSnapshot::open`].
+    pub fn open_beside(
+        path: &Path,
+        overlaps: &dyn Fn(i64, i64) -> bool,
+        ledger: &Answer,
+    ) -> Result<Self, ArchiveError> {
         let store = Store::find(path)?;
-        let mut snapshot = Self::look(&store, overlaps)?;
+        let mut snapshot = Self::look(&store, overlaps, ledger)?;
         for _ in 1..LISTINGS_MAX {
             if snapshot.gaps.is_empty() {
                 break;
             }
-            snapshot = Self::look(&store, overlaps)?;
+            snapshot = Self::look(&store, overlaps, ledger)?;
         }
         Ok(snapshot)
     }
 
-    fn look(store: &Store, overlaps: &dyn Fn(i64, i64) -> bool) -> Result<Self, ArchiveError> {
+    fn look(
+        store: &Store,
+        overlaps: &dyn Fn(i64, i64) -> bool,
+        ledger: &Answer,
+    ) -> Result<Self, ArchiveError> {
         let (blocks, unreadable) = open_blocks(store)?;
         let archive_dir = store.archive_dir();
-        let manifest = Manifest::load_for(&archive_dir, overlaps)?;
+        let manifest = Manifest::load_beside(&archive_dir, overlaps, ledger)?;
         // A writer makes the manifest before its first segment.
         if manifest.generation() == 0
             && !Manifest::exists(&archive_dir)
@@ -102,7 +122,7 @@ impl StoreSnapshot {
         }
         let gaps = gaps(&manifest, blocks.iter().map(|block| block.id()));
         let uncovered = |block: &Arc<Block>| !manifest.covers(block.id()) && block.rows() > 0;
-        let segments = manifest.segments().cloned();
+        let segments = manifest.segments().filter(|entry| !ledger.denies(entry)).cloned();
         Ok(Self {
             blocks: blocks.into_iter().filter(uncovered).collect(),
             gaps,
@@ -113,6 +133,7 @@ impl StoreSnapshot {
             expired: manifest.expired(),
             held: manifest.held(),
             head_damage: manifest.head_damage().map(str::to_owned),
+            archive_dir,
         })
     }
 
@@ -189,7 +210,7 @@ impl StoreSnapshot {
         let sidecars: u64 = self.segments.iter().map(SegmentReader::index_bytes).sum();
         let days: BTreeSet<PathBuf> = self.segments.iter().map(SegmentReader::day_path).collect();
         let days = days.iter().filter_map(|path| fs::metadata(path).ok());
-        sidecars + days.map(|file| file.len()).sum::<u64>()
+        sidecars + days.map(|file| file.len()).sum::<u64>() + ledger_size(&self.archive_dir)
     }
 
     /// The times of receipt of the first and the last record, in milliseconds since 1970.

@@ -116,13 +116,18 @@ pub(super) fn size(option: &str, text: &str) -> Result<u64> {
 
 /// How much of the archive is kept.
 pub(super) fn retention(keep: &Keep) -> Result<Retention> {
-    let Keep { keep_for, keep_size, keep_free } = keep;
+    let Keep { keep_for, keep_size, keep_free, keep_ledger_for } = keep;
     let octets =
         |option, text: &Option<String>| text.as_deref().map(|text| size(option, text)).transpose();
-    let time = keep_for.as_deref().map(|text| duration("--keep-for", text)).transpose()?;
-    Ok(Retention {
+    let millis = |option, text: &Option<String>| {
+        let time = text.as_deref().map(|text| duration(option, text)).transpose()?;
         // A duration of an option is one that milliseconds can tell.
-        keep_millis: time.map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX)),
+        let millis = time.map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
+        Ok::<_, anyhow::Error>(millis)
+    };
+    Ok(Retention {
+        keep_millis: millis("--keep-for", keep_for)?,
+        keep_ledger_millis: millis("--keep-ledger-for", keep_ledger_for)?,
         keep_size: octets("--keep-size", keep_size)?,
         keep_free: octets("--keep-free", keep_free)?,
     })

@@ -3,6 +3,7 @@
 use super::QueryError;
 use super::field::{self, AddressRole, Field, FieldType, Measure, Name, Provenance};
 use super::filter::{self, Filter};
+use super::prune::Probes;
 use super::quantity::shortened;
 use super::row::Heading;
 use super::time_range::TimeRange;
@@ -181,6 +182,12 @@ impl Plan {
     #[must_use]
     pub const fn time_range(&self) -> TimeRange {
         self.time_range
+    }
+
+    /// What an index can say of its filter.
+    #[must_use]
+    pub fn probes(&self) -> Probes {
+        Probes::new(&self.filter.expr)
     }
 
     /// What the author of the filter should know of how it was read: for stderr.

@@ -7,22 +7,27 @@
 //! ```text
 //! RecordBatch --[IndexBuilder: keys]--> Filter a row group --> STORE/index/../00000007.parquet.idx
 //!                                        Filter a segment --> STORE/index/../day.idx
-//! question --[query::prune]--> IndexKeys --[Day]--> segments --[Sidecar]--> row groups to read
+//! question --[query::prune]--> IndexKeys --[Ledger]--> days
+//!                                        --[Day]--> segments --[Sidecar]--> row groups to read
 //! ```
 //! Both are written before the manifest lists the segment. Each says of which segment it speaks
-//! and how to know that it is whole.
+//! and how to know that it is whole. The ledger of all addresses follows behind, and says which
+//! segments went into it.
 
 mod builder;
 mod bytes;
 mod day;
 mod filter;
 mod key;
+mod ledger;
 mod sidecar;
 
 pub use builder::IndexBuilder;
 pub use day::{DAY_SIZE_MAX, Day, DayFilter, date_of, day_path};
 pub use filter::{FILTER_SIZE_MAX, Filter, Fuse, LISTED_MAX};
 pub use key::{INDEXED_PORTS_END, IndexKey, NetworkSize, Transport};
+pub use ledger::{Answer, Host, Ledger, Sums};
+pub(super) use ledger::{LedgerKeeper, size as ledger_size, verify as verify_ledger};
 pub use sidecar::{IndexEntry, SIDECAR_SIZE_MAX, Sidecar};
 
 use std::path::{Path, PathBuf};

@@ -220,7 +220,7 @@ pub(super) fn write_sidecar(
 }
 
 /// Gives a file new content as a whole, and waits until it is on disk.
-fn replace(path: &Path, content: &[u8]) -> Result<(), ArchiveError> {
+pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), ArchiveError> {
     let directory = path.parent().unwrap_or(path);
     fs::create_dir_all(directory).map_err(ArchiveError::io("make", directory))?;
     let mut new = path.as_os_str().to_owned();

@@ -76,8 +76,13 @@ impl Held {
 
     /// May a segment or a loss of it be asked for by a range of time?
     pub(super) fn may_matter(&self, overlaps: &dyn Fn(i64, i64) -> bool) -> bool {
-        let within = |span: Option<(i64, i64)>| span.is_none_or(|(from, to)| overlaps(from, to));
-        (self.segments > 0 && within(self.times)) || (self.losses > 0 && within(self.lost_between))
+        let within = self.times.is_none_or(|(from, to)| overlaps(from, to));
+        (self.segments > 0 && within) || self.may_tell(overlaps)
+    }
+
+    /// May a loss of it be?
+    pub(super) fn may_tell(&self, overlaps: &dyn Fn(i64, i64) -> bool) -> bool {
+        self.losses > 0 && self.lost_between.is_none_or(|(from, to)| overlaps(from, to))
     }
 }
 

@@ -20,6 +20,10 @@ impl Marks {
         self.0.get(index / 8).is_some_and(|octet| octet & (1 << (index % 8)) != 0)
     }
 
+    pub(super) fn octets(&self) -> &[u8] {
+        &self.0
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.iter().all(|&octet| octet == 0)
     }

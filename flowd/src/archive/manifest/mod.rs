@@ -28,6 +28,7 @@ pub use entry::{
 pub use held::Held;
 
 use super::error::ArchiveError;
+use super::index::Answer;
 use crate::ring::{BlockId, Lane, LostRows, NumberFloors};
 use covered::CoveredBlocks;
 use head::Head;
@@ -108,7 +109,7 @@ impl Manifest {
     /// # Errors
     /// If its head cannot be read, is of another format, or is not what was written.
     pub fn load(archive_dir: &Path) -> Result<Self, ArchiveError> {
-        Self::read(archive_dir, &|_, _| true, true)
+        Self::read(archive_dir, &|_| true, true)
     }
 
     /// Reads the head, and the parts that hold something for a range of time: what flows or
@@ -120,12 +121,29 @@ impl Manifest {
         archive_dir: &Path,
         overlaps: &dyn Fn(i64, i64) -> bool,
     ) -> Result<Self, ArchiveError> {
-        Self::read(archive_dir, overlaps, false)
+        Self::load_beside(archive_dir, overlaps, &Answer::default())
+    }
+
+    /// The same without the parts of which the ledger denies all: what is lost beside their
+    /// segments is told all the same.
+    ///
+    /// # Errors
+    /// As [`Manifest::load`].
+    pub fn load_beside(
+        archive_dir: &Path,
+        overlaps: &dyn Fn(i64, i64) -> bool,
+        ledger: &Answer,
+    ) -> Result<Self, ArchiveError> {
+        let is_wanted = |part: &PartRecord| {
+            part.held.may_matter(overlaps)
+                && (part.held.may_tell(overlaps) || !ledger.denies_part(part.identity()))
+        };
+        Self::read(archive_dir, &is_wanted, false)
     }
 
     fn read(
         archive_dir: &Path,
-        overlaps: &dyn Fn(i64, i64) -> bool,
+        is_wanted: &dyn Fn(&PartRecord) -> bool,
         chain: bool,
     ) -> Result<Self, ArchiveError> {
         let Some(head::Read { head, lines, damage }) = head::read(archive_dir)? else {
@@ -149,7 +167,7 @@ impl Manifest {
             damage: Vec::new(),
             head_damage: damage,
         };
-        manifest.read_parts(archive_dir, head.parts, overlaps, chain);
+        manifest.read_parts(archive_dir, head.parts, is_wanted, chain);
         Ok(manifest)
     }
 
@@ -158,13 +176,13 @@ impl Manifest {
         &mut self,
         archive_dir: &Path,
         records: Vec<PartRecord>,
-        overlaps: &dyn Fn(i64, i64) -> bool,
+        is_wanted: &dyn Fn(&PartRecord) -> bool,
         chain: bool,
     ) {
         let mut previous = self.past.head.as_str();
         let mut wanted = Vec::new();
         for (index, record) in records.iter().enumerate() {
-            if chain || record.held.may_matter(overlaps) {
+            if chain || is_wanted(record) {
                 wanted.push((index, record, previous));
             }
             previous = &record.head;
@@ -430,6 +448,19 @@ impl Manifest {
         let tail = self.tail.iter().filter(|line| !line.is_withdrawn).map(|line| &line.entry);
         let all = parts.map(|(_, entry)| entry).chain(tail);
         all.filter(|entry| self.is_told(entry))
+    }
+
+    /// The parts that were read, by their identity, each with its segments that are held.
+    pub(super) fn parts_held(
+        &self,
+    ) -> impl Iterator<Item = (u128, impl Iterator<Item = &SegmentEntry>)> {
+        let read =
+            self.parts.iter().filter_map(|part| Some((&part.record, part.entries.as_ref()?)));
+        read.map(|(record, entries)| {
+            let lines = entries.iter().enumerate();
+            let held = lines.filter(|(index, _)| !record.withdrawn.is_set(*index));
+            (record.identity(), held.filter_map(|(_, entry)| entry.segment()))
+        })
     }
 
     /// The segments that are held, in the order in which they were written.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_128;
 
 /// Where parts lie in the archive.
 pub(super) const DIRECTORY: &str = "manifest";
@@ -51,6 +52,12 @@ pub(super) struct Part {
 }
 
 impl PartRecord {
+    /// What tells it from others, and from itself once more of its segments are held no more.
+    pub(super) fn identity(&self) -> u128 {
+        let withdrawn = self.withdrawn.octets();
+        xxh3_128(&[self.sha256.as_bytes(), withdrawn].concat())
+    }
+
     /// The number of the line after its last.
     pub(super) const fn end(&self) -> u64 {
         self.first + self.lines as u64

@@ -40,4 +40,8 @@ pub(in crate::cli) struct Keep {
     /// Keep this much of the file system free: the oldest hours go, even before their time.
     #[arg(long, value_name = "SIZE")]
     pub(in crate::cli) keep_free: Option<String>,
+    /// Keep what is known of each address (first and last seen, days, totals) for this long, also
+    /// after its records are gone: 800d [default: it goes with them].
+    #[arg(long, value_name = "TIME")]
+    pub(in crate::cli) keep_ledger_for: Option<String>,
 }
