@@ -12,6 +12,7 @@ mod layers;
 mod netns;
 mod packages;
 mod pcaps;
+mod s3;
 mod steps;
 mod test;
 mod tidy;

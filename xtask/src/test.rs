@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every check and test, step by step. CI runs this and nothing else.
 
-use crate::{codegen_ie, demo, ebpf, fuzz, packages, pcaps, steps, tidy};
+use crate::{codegen_ie, demo, ebpf, fuzz, packages, pcaps, s3, steps, tidy};
 use anyhow::{Context, Result, bail};
 use std::time::{Duration, Instant};
 
@@ -47,7 +47,8 @@ pub(crate) fn run(only: Option<&str>) -> Result<()> {
 
 fn install() -> Result<()> {
     use packages::{GCC, IPROUTE, LIBPCAP, NFDUMP, PYTHON, SOFTFLOWD, TSHARK};
-    packages::ensure(&[GCC, LIBPCAP, IPROUTE, NFDUMP, SOFTFLOWD, TSHARK, PYTHON])
+    packages::ensure(&[GCC, LIBPCAP, IPROUTE, NFDUMP, SOFTFLOWD, TSHARK, PYTHON])?;
+    s3::ensure()
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {

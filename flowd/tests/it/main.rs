@@ -28,6 +28,7 @@ mod live_tcp;
 mod live_traffic;
 mod namespace;
 mod netflow_v9;
+mod objects;
 mod pcap_flows;
 mod protocols;
 mod resend;

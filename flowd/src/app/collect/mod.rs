@@ -2,6 +2,7 @@
 
 #[cfg(feature = "http")]
 mod http;
+mod objects;
 mod unsaved;
 mod workers;
 
@@ -57,6 +58,11 @@ pub struct Plan {
     pub worker_count: usize,
     /// Limits of the ring.
     pub ring: RingConfig,
+    /// The object store that segments move to from now on; none: where they moved before, if
+    /// anywhere.
+    pub archive: Option<String>,
+    /// How long after the end of its hour a segment moves; 0: at once.
+    pub archive_after_millis: i64,
     /// How much of the archive is kept.
     pub retention: Retention,
     /// Socket receive buffer, octets.
@@ -112,6 +118,7 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(News<'_>)) -> Result<Report> {
     #[cfg(feature = "http")]
     let mut server = plan.http.map(crate::http::Server::bind).transpose()?;
     place_ring(plan)?;
+    objects::bind(plan)?;
     let archive =
         ArchiveConfig { retention: plan.retention, ..ArchiveConfig::for_ring(&plan.ring) };
     let OpenStore { ring, mut archiver, recovery } = open_store(&plan.store, plan.ring, archive)?;
@@ -130,6 +137,9 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(News<'_>)) -> Result<Report> {
     let sealed = Arc::new(Flag::default());
     #[cfg(feature = "http")]
     let archived = archiver.counters();
+    let uploading = objects::start(plan, &archiver)?;
+    #[cfg(feature = "http")]
+    let uploaded = uploading.as_ref().map(|uploading| Arc::clone(&uploading.counters));
     let archiver = spawn_archiver(archiver, &sealed)?;
 
     let addresses = workers::addresses(&receivers);
@@ -153,6 +163,7 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(News<'_>)) -> Result<Report> {
             books,
             ring,
             archived,
+            uploaded,
             stop,
         }))?;
     }
@@ -168,6 +179,7 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(News<'_>)) -> Result<Report> {
     let heard_until = clock::now();
     sealed.raise();
     ended.push(join(archiver));
+    uploading.into_iter().for_each(objects::Uploading::end);
     control::remove(&statistics::socket(&plan.store));
     let last = StoreStatistics { at: heard_until.0, ..statistics() };
     ended.push(last.write(&plan.store));
