@@ -41,7 +41,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("clap", &["flowd/src/cli/", "bench/"]),
     ("aya", &["flowd/src/probe/"]),
     ("axum", &["flowd/src/http/"]),
-    ("tokio", &["flowd/src/http/"]),
+    ("tokio", &["flowd/src/http/", "flowd/src/archive/objects/"]),
+    ("object_store", &["flowd/src/archive/objects/"]),
     ("mio", &["flowd/src/collect/"]),
     (
         "std::sync::atomic",

@@ -13,6 +13,7 @@ mod netns;
 mod packages;
 mod pcaps;
 mod python;
+mod s3;
 mod steps;
 mod test;
 mod tidy;

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every check and test, step by step. CI runs this and nothing else.
 
-use crate::{codegen_ie, demo, ebpf, fuzz, packages, pcaps, python, steps, tidy};
+use crate::{codegen_ie, demo, ebpf, fuzz, packages, pcaps, python, s3, steps, tidy};
 use anyhow::{Context, Result, bail};
 use std::time::{Duration, Instant};
 
@@ -49,7 +49,8 @@ fn install() -> Result<()> {
     use packages::{GCC, IPROUTE, LIBPCAP, NFDUMP, PYTHON, PYTHON_VENV, SOFTFLOWD, TSHARK};
     let system = [GCC, LIBPCAP, IPROUTE, NFDUMP, SOFTFLOWD, TSHARK, PYTHON, PYTHON_VENV];
     packages::ensure(&system)?;
-    python::ensure()
+    python::ensure()?;
+    s3::ensure()
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {

@@ -73,9 +73,9 @@ fn batch(hour: u32) -> FlowBatch {
     for row in 0..ROWS {
         let mut record = FlowRecord::default();
         // 10.HOUR.NETWORK.HOST, of which some hosts are never met.
-        let source = 0x0a00_0000 | hour << 16 | row % 16 << 8 | row / 16;
+        let source = 0x0a00_0000 | (hour << 16) | ((row % 16) << 8) | (row / 16);
         record.set_source_address(Ipv4Addr::from_bits(source).into());
-        let destination = 0xac10_0000 | row << 4 | hour % 16;
+        let destination = 0xac10_0000 | (row << 4) | (hour % 16);
         record.set_destination_address(Ipv4Addr::from_bits(destination).into());
         record.collection_time_milliseconds = BEGIN.0 + i64::from(hour) * HOUR_MILLIS;
         record.octet_delta_count = 100;

@@ -2,9 +2,9 @@
 //! store that has none.
 
 use super::clock;
-use crate::archive::{ArchiveConfig, Archiver, Manifest, OpenStore, open_store};
+use crate::archive::{ArchiveConfig, Archiver, Manifest, OpenStore, SegmentEntry, open_store};
 use crate::ring::{RingConfig, Store};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::path::Path;
 
 pub use crate::archive::{Expiry, Merged, Retention};
@@ -19,7 +19,8 @@ pub fn expire(store: &Path, retention: Retention, dry_run: bool) -> Result<Expir
     if dry_run {
         let manifest = Manifest::load(&archive_dir)?;
         let wanted = retention.wanted(&archive_dir)?;
-        return Ok(retention.due(&manifest, Some(now), wanted));
+        let is_here = |segment: &SegmentEntry| archive_dir.join(&segment.path).exists();
+        return Ok(retention.due(&manifest, Some(now), wanted, &is_here));
     }
     // The files go at once: who runs this wants the room.
     let mut archiver = open(store, ArchiveConfig { unlink_grace_millis: 0, ..config(retention) })?;
@@ -31,6 +32,7 @@ pub fn expire(store: &Path, retention: Retention, dry_run: bool) -> Result<Expir
     archiver.expire(&expiry, now)?;
     archiver.remove_withdrawn(now)?;
     while archiver.advance_ledger(Some(now), &|| true)? {}
+    remove_objects(&archiver)?;
     Ok(expiry)
 }
 
@@ -51,7 +53,17 @@ pub fn compact(store: &Path) -> Result<Merged> {
     while archiver.advance_ledger(None, &|| true)? {}
     let merged = archiver.merge_all(now, &|| true)?;
     while archiver.advance_ledger(None, &|| true)? {}
+    remove_objects(&archiver)?;
     Ok(merged)
+}
+
+/// Removes the objects of segments that are gone. Nothing is moved: that is for a collector.
+fn remove_objects(archiver: &Archiver) -> Result<()> {
+    if let Some(mut uploader) = archiver.uploader(i64::MAX) {
+        let removed = uploader.work(clock::now());
+        removed.context("the store is done, but objects remain, which a collector removes")?;
+    }
+    Ok(())
 }
 
 fn config(retention: Retention) -> ArchiveConfig {

@@ -28,7 +28,7 @@ pub struct Verified {
 /// # Errors
 /// If there is no store, or it cannot be listed.
 pub fn verify(store: &Path) -> Result<Verified> {
-    let Verification { findings, segments, bytes, sidecars, unindexed, blocks } =
+    let Verification { findings, segments, bytes, sidecars, unindexed, blocks, remote } =
         archive::verify(store)?;
     let damage = findings
         .into_iter()
@@ -37,6 +37,9 @@ pub fn verify(store: &Path) -> Result<Verified> {
         "whole are {segments} segments of {bytes} octets, {sidecars} of their indexes, \
          {blocks} blocks of the ring"
     );
+    if remote > 0 {
+        words += &format!("; {remote} of the segments were read from the object store");
+    }
     if unindexed > 0 {
         words +=
             &format!("; {unindexed} segments have no index: run `flowd store compact --reindex`");

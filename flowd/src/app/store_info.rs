@@ -3,10 +3,11 @@
 use super::query::damage;
 pub use super::ring_use::RingUse;
 use super::statistics::StoreStatistics;
-use crate::archive::StoreSnapshot;
+use crate::archive::{Objects, StoreSnapshot};
 use crate::collect::ConnectionEnd;
 pub use crate::collect::{ExporterStatistics, ForwardStatistics};
 use crate::model::time::UnixMillis;
+use crate::ring::Store;
 use crate::telemetry::Reason;
 use anyhow::Result;
 use serde::Serialize;
@@ -32,6 +33,9 @@ pub struct Info {
     pub archive_bytes: u64,
     /// Segments of the archive.
     pub segments: u64,
+    /// What of it is on an object store; none if the store is bound to none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objects: Option<ObjectsInfo>,
     /// Octets of indexes.
     pub index_bytes: u64,
     /// What the running collector's ring takes, and how fast it is filled.
@@ -86,6 +90,22 @@ pub struct Info {
     pub exporters: Vec<ExporterStatistics>,
 }
 
+/// Which segments are where, of a store that is bound to an object store.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectsInfo {
+    /// Where the objects are.
+    pub url: String,
+    /// Segments that are there only.
+    pub remote_segments: u64,
+    /// Octets of them.
+    pub remote_bytes: u64,
+    /// Segments that are here still.
+    pub waiting_segments: u64,
+    /// Octets of them.
+    pub waiting_bytes: u64,
+}
+
 /// What was let go over the store's life.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -120,6 +140,7 @@ pub fn read(store: &Path) -> Result<Info> {
         other_records: snapshot.other_records(),
         archive_bytes: snapshot.archive_bytes(),
         segments: snapshot.segment_count(),
+        objects: objects(store, &snapshot)?,
         index_bytes: snapshot.index_bytes(),
         ring: (is_collecting == Some(true)).then_some(statistics.ring),
         received: snapshot.received().map(|(first, last)| (text(first), text(last))),
@@ -154,6 +175,24 @@ pub fn read(store: &Path) -> Result<Info> {
         forwarded: collect.forwarded.clone(),
         exporters: collect.all_exporters().cloned().collect(),
     })
+}
+
+/// Counts segments by where they are.
+fn objects(store: &Path, snapshot: &StoreSnapshot) -> Result<Option<ObjectsInfo>> {
+    let objects = Objects::of(&Store::find(store)?.archive_dir());
+    let Some(url) = objects.url()? else { return Ok(None) };
+    let mut info = ObjectsInfo { url, ..ObjectsInfo::default() };
+    for segment in &snapshot.segments {
+        let bytes = segment.entry().bytes;
+        if segment.is_remote() {
+            info.remote_segments += 1;
+            info.remote_bytes += bytes;
+        } else {
+            info.waiting_segments += 1;
+            info.waiting_bytes += bytes;
+        }
+    }
+    Ok(Some(info))
 }
 
 /// All drops under the reason and the unit that was dropped.

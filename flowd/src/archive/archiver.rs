@@ -13,6 +13,7 @@ use super::error::ArchiveError;
 use super::free_space::FreeSpace;
 use super::index::LedgerKeeper;
 use super::manifest::{Entry, LossEntry, Manifest, SegmentEntry, remove_if_there, sync_dir};
+use super::objects::{REMOTE_EXTENSION, UNWANTED_EXTENSION, Uploader, Uploads, is_mark};
 use super::reindex::remove_leftovers;
 use super::retention::{Care, Retention, WithdrawnFile};
 use super::schema::SegmentColumns;
@@ -164,6 +165,8 @@ pub struct Archiver {
     pub(super) unmergeable: BTreeSet<u64>,
     pub(super) care: Care,
     pub(super) ledger: LedgerKeeper,
+    /// What is to move to an object store; none if all stays here.
+    pub(super) uploads: Option<Arc<Uploads>>,
     retry_at: UnixMillis,
     /// When a failure was last logged.
     complained_at: UnixMillis,
@@ -206,6 +209,7 @@ impl Archiver {
         ring.free(&covered)?;
         let care = Care::new(manifest.held().received);
         let ledger = LedgerKeeper::open(&archive_dir);
+        let uploads = Uploads::take_up(&archive_dir, &manifest)?;
         let mut archiver = Self {
             ring,
             config,
@@ -220,6 +224,7 @@ impl Archiver {
             unmergeable: BTreeSet::new(),
             care,
             ledger,
+            uploads,
             retry_at: UnixMillis(i64::MIN),
             complained_at: UnixMillis(i64::MIN),
         };
@@ -231,6 +236,14 @@ impl Archiver {
     #[must_use]
     pub fn counters(&self) -> Arc<ArchiveCounters> {
         Arc::clone(&self.counters)
+    }
+
+    /// Who moves segments to the object store that the archive is bound to, so long after the end
+    /// of their hour, or at once; none if it is not bound. To be run on a thread of its own.
+    #[must_use]
+    pub fn uploader(&self, after_millis: i64) -> Option<Uploader> {
+        let uploads = Arc::clone(self.uploads.as_ref()?);
+        Some(Uploader::new(&self.archive_dir, uploads, after_millis))
     }
 
     /// Records losses that an earlier writer noted and could not tell the manifest of.
@@ -425,11 +438,15 @@ impl Archiver {
         let WrittenSegment { entry, blocks } = written;
         let (id, rows, bytes) = (entry.id, entry.rows, entry.bytes);
         let path = self.archive_dir.join(&entry.path);
+        let moving = self.uploads.is_some().then(|| entry.clone());
         let replaced = self.replace_manifest(vec![Entry::Segment(entry)]);
         if self.manifest.next_segment() <= id {
             self.ring.release(&blocks);
             self.remove_unlisted(&path);
             return replaced;
+        }
+        if let (Some(uploads), Some(entry)) = (&self.uploads, moving) {
+            uploads.add(entry);
         }
         self.listed.extend(blocks);
         self.counters.segments.add(1);
@@ -535,6 +552,18 @@ fn take_up_files(
                 fs::rename(&path, &aside).map_err(ArchiveError::io("rename", &path))?;
                 warn!(file = %aside.display(), "a segment that the manifest does not list");
             }
+            // Of an object: it goes if the segment was withdrawn, and else is what the segment is.
+            Some(REMOTE_EXTENSION | UNWANTED_EXTENSION) => {
+                let path = path.with_extension("parquet");
+                let relative = Path::new(relative).with_extension("parquet");
+                let relative = relative.to_str().unwrap_or("");
+                let is_past =
+                    || told.contains(relative) || id.is_some_and(|id| manifest.is_past(id));
+                if !held.contains(relative) && is_past() {
+                    let due = UnixMillis(i64::MIN);
+                    withdrawn.push(WithdrawnFile { path, is_renamed: true, due });
+                }
+            }
             Some(WITHDRAWN_EXTENSION) => {
                 // When it was renamed, by the file system's own clock.
                 let renamed = fs::metadata(&path).map_or(0, |file| file.ctime());
@@ -578,7 +607,11 @@ pub(super) fn segment_files(archive_dir: &Path) -> Result<Vec<PathBuf>, ArchiveE
                     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
                     let id = name.strip_suffix(".parquet").map(str::parse::<u64>);
                     let is_withdrawn = name.ends_with(&format!(".{WITHDRAWN_EXTENSION}"));
-                    if matches!(id, Some(Ok(_))) || is_withdrawn || name.ends_with(NEW_SUFFIX) {
+                    if matches!(id, Some(Ok(_)))
+                        || is_withdrawn
+                        || is_mark(name)
+                        || name.ends_with(NEW_SUFFIX)
+                    {
                         files.push(path);
                     }
                 }

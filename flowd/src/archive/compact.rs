@@ -11,6 +11,7 @@
 use super::archiver::Archiver;
 use super::error::ArchiveError;
 use super::manifest::{Entry, Manifest, SegmentEntry, WithdrawReason};
+use super::objects::Objects;
 use super::schema::SegmentColumns;
 use super::segment::SegmentReader;
 use super::writer::SegmentWriter;
@@ -67,7 +68,9 @@ impl Archiver {
         };
         let groups = slivers(&self.manifest, self.config.segment_rows_max, &is_over);
         for group in groups {
-            if self.unmergeable.contains(&group[0].id) {
+            // What is not here is merged by `flowd store compact`: nobody waits for a network.
+            let is_here = |segment: &SegmentEntry| self.archive_dir.join(&segment.path).exists();
+            if self.unmergeable.contains(&group[0].id) || !group.iter().all(is_here) {
                 continue;
             }
             if self.merge(&group, now, in_time)? || !in_time() {
@@ -90,11 +93,15 @@ impl Archiver {
         };
         let (id, rows, bytes) = (entry.id, entry.rows, entry.bytes);
         let path = self.archive_dir.join(&entry.path);
+        let merged = entry.clone();
         let withdrawn = self.withdraw(group, WithdrawReason::Merged, now);
         let replaced = self.replace_manifest(vec![Entry::Segment(entry), withdrawn]);
         if self.manifest.next_segment() <= id {
             self.remove_unlisted(&path);
             return replaced.map(|()| false);
+        }
+        if let Some(uploads) = &self.uploads {
+            uploads.add(merged);
         }
         self.counters.merged_segments.add(group.len() as u64);
         self.counters.merged_rows.add(rows);
@@ -116,9 +123,9 @@ impl Archiver {
         let Some(first) = group.first() else {
             return Ok(None);
         };
-        let readers: Vec<SegmentReader> = (group.iter())
-            .map(|entry| SegmentReader::new(&self.archive_dir, entry.clone()))
-            .collect();
+        let objects = Objects::of(&self.archive_dir);
+        let readers: Vec<SegmentReader> =
+            group.iter().map(|entry| SegmentReader::among(&objects, entry.clone())).collect();
         let columns = match SegmentColumns::of_segments(&readers) {
             Ok(columns) => columns,
             Err(error) => {

@@ -1,6 +1,8 @@
 //! What can go wrong in the archive, and what the user can do about it.
 
+use super::objects::ObjectFault;
 use crate::ring::RingError;
+use parquet::errors::ParquetError;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -48,7 +50,7 @@ pub enum ArchiveError {
         /// The segment.
         path: PathBuf,
         /// What the Parquet library said.
-        source: parquet::errors::ParquetError,
+        source: ParquetError,
     },
     /// A segment has fewer row groups or rows, or a column of another type, than it should.
     #[error("segment {} is not what the manifest says ({what}): restore it from a copy", path.display())]
@@ -66,6 +68,40 @@ pub enum ArchiveError {
         /// What does not hold.
         what: &'static str,
     },
+    /// An object store refuses, or cannot be reached.
+    #[error(
+        "cannot {doing} {url}: {what}; see that the store can be reached from here, and what \
+         AWS_ENDPOINT, AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY say"
+    )]
+    Object {
+        /// What was being done.
+        doing: &'static str,
+        /// To which object.
+        url: String,
+        /// Of what kind the answer was.
+        fault: ObjectFault,
+        /// What was answered.
+        what: String,
+    },
+    /// A URL at which no segments can be kept.
+    #[error("{url} cannot have the archive: {what}")]
+    ObjectUrl {
+        /// The URL.
+        url: String,
+        /// Why not.
+        what: String,
+    },
+    /// A store whose segments are elsewhere.
+    #[error("the store keeps its segments at {old}: copy all objects from there to {new} first")]
+    BoundElsewhere {
+        /// Where they are.
+        old: String,
+        /// Where they were to go.
+        new: String,
+    },
+    /// What says where the objects are cannot be read.
+    #[error("{} is damaged, or of a later flowd: restore it from a copy", .0.display())]
+    DamagedReference(PathBuf),
     /// Columns that do not make a batch.
     #[error("cannot lay out records by column: {0}")]
     Arrow(#[from] arrow_schema::ArrowError),
@@ -75,7 +111,11 @@ impl ArchiveError {
     /// Is it that a file is not there?
     #[must_use]
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+        match self {
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::Object { fault, .. } => *fault == ObjectFault::Missing,
+            _ => false,
+        }
     }
 
     /// Is it that the file of a segment is there, but not what was written?
@@ -89,8 +129,23 @@ impl ArchiveError {
         move |source| Self::Io { doing, path: path.to_owned(), source }
     }
 
-    /// Makes the error of a segment.
-    pub(super) fn segment(path: &Path) -> impl FnOnce(parquet::errors::ParquetError) -> Self {
-        move |source| Self::Segment { path: path.to_owned(), source }
+    /// Makes the error of a segment. What an object store said under way stays what it was.
+    pub(super) fn segment(path: &Path) -> impl FnOnce(ParquetError) -> Self {
+        move |source| {
+            let other = |source| Self::Segment { path: path.to_owned(), source };
+            match source {
+                ParquetError::External(source) => match source.downcast::<Self>() {
+                    Ok(own) => *own,
+                    Err(source) => other(ParquetError::External(source)),
+                },
+                source => other(source),
+            }
+        }
+    }
+
+    /// Does an object store refuse, or not answer? Then what it has is not known to be damaged.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        matches!(self, Self::Object { fault: ObjectFault::Refused, .. } | Self::ObjectUrl { .. })
     }
 }

@@ -40,6 +40,7 @@ mod error;
 mod free_space;
 pub mod index;
 mod manifest;
+mod objects;
 mod reindex;
 mod retention;
 pub mod schema;
@@ -70,6 +71,7 @@ pub use manifest::{
     Covered, Entry, Expired, Held, LossEntry, Manifest, RowGroupEntry, SegmentEntry,
     WithdrawReason, WithdrawnEntry,
 };
+pub use objects::{ObjectFault, Objects, UploadCounters, Uploader};
 pub use reindex::{Reindexed, reindex};
 pub use retention::{Expiry, Retention};
 pub use segment::SegmentReader;

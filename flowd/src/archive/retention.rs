@@ -104,9 +104,16 @@ impl Retention {
     }
 
     /// What is to go. `now` is none where ages cannot be trusted; `wanted` octets are to become
-    /// free besides.
+    /// free besides, for
+    /// which only segments go that are here rather than on an object store.
     #[must_use]
-    pub fn due(&self, manifest: &Manifest, now: Option<UnixMillis>, wanted: u64) -> Expiry {
+    pub fn due(
+        &self,
+        manifest: &Manifest,
+        now: Option<UnixMillis>,
+        wanted: u64,
+        is_here: &dyn Fn(&SegmentEntry) -> bool,
+    ) -> Expiry {
         let mut hours: BTreeMap<i64, Vec<&SegmentEntry>> = BTreeMap::new();
         let mut size = 0;
         for segment in manifest.segments() {
@@ -123,8 +130,13 @@ impl Retention {
             for segment in segments {
                 let is_too_much = self.keep_size.is_some_and(|keep| size > keep);
                 let is_for_room = self.may_make_room() && freed < wanted;
-                if !is_old && !is_too_much && !is_for_room {
-                    return expiry;
+                if !is_old && !is_too_much {
+                    if !is_for_room {
+                        return expiry;
+                    }
+                    if !is_here(segment) {
+                        continue;
+                    }
                 }
                 expiry.for_room |= !is_old && !is_too_much;
                 size -= octets(segment);
@@ -223,7 +235,7 @@ impl Archiver {
         let aged = self.care.note(now);
         let wanted = self.guard(now);
         if self.care.is_time(now) || wanted > 0 {
-            let expiry = self.config.retention.due(&self.manifest, aged, wanted);
+            let expiry = self.due_of(aged, wanted);
             self.expire(&expiry, now)?;
             if !self.care.is_held_back {
                 // Before segments are merged: what a part of them went into cannot be told apart.
@@ -268,6 +280,9 @@ impl Archiver {
         };
         let keep = retention.keep_free(total);
         let wanted = keep.saturating_sub(free);
+        if let Some(uploads) = &self.uploads {
+            uploads.press(wanted > 0);
+        }
         let is_held_back = wanted > 0 && !retention.may_make_room();
         if is_held_back != self.care.is_held_back {
             self.care.is_held_back = is_held_back;
@@ -294,7 +309,14 @@ impl Archiver {
     pub fn due(&self, now: UnixMillis) -> Result<Expiry, ArchiveError> {
         let retention = self.config.retention;
         let wanted = retention.wanted(&self.archive_dir)?;
-        Ok(retention.due(&self.manifest, Some(now), wanted))
+        Ok(self.due_of(Some(now), wanted))
+    }
+
+    fn due_of(&self, now: Option<UnixMillis>, wanted: u64) -> Expiry {
+        let is_here = |segment: &SegmentEntry| {
+            self.uploads.is_none() || self.archive_dir.join(&segment.path).exists()
+        };
+        self.config.retention.due(&self.manifest, now, wanted, &is_here)
     }
 
     /// Lets go what was found due.
@@ -338,6 +360,9 @@ impl Archiver {
 
     /// Has the files of segments removed that the manifest lists no more.
     pub(super) fn put_away(&mut self, segments: &[SegmentEntry], due: UnixMillis) {
+        if let Some(uploads) = &self.uploads {
+            uploads.forget(segments);
+        }
         let files = segments.iter().map(|segment| WithdrawnFile {
             path: self.archive_dir.join(&segment.path),
             is_renamed: false,
@@ -392,6 +417,9 @@ impl Archiver {
         for index in self.index_paths(&file.path) {
             remove_if_there(&index)?;
         }
+        if let Some(uploads) = &self.uploads {
+            uploads.let_go(&file.path)?;
+        }
         remove_empty(&file.path, &self.archive_dir);
         Ok(true)
     }
@@ -407,7 +435,7 @@ impl Archiver {
 }
 
 /// Removes the directories of an hour and a day once nothing is in them.
-fn remove_empty(path: &Path, archive_dir: &Path) {
+pub(super) fn remove_empty(path: &Path, archive_dir: &Path) {
     for directory in path.ancestors().skip(1).take(2) {
         let is_ours = directory.starts_with(archive_dir) && directory != archive_dir;
         // One that is not empty refuses.

@@ -4,6 +4,7 @@
 use super::error::ArchiveError;
 use super::index::{Day, Sidecar, day_path, sidecar_path};
 use super::manifest::SegmentEntry;
+use super::objects::{Objects, SegmentFile, remote_path};
 use super::schema::schema;
 use arrow_array::{Array, RecordBatch, RecordBatchOptions, RecordBatchReader, new_null_array};
 use arrow_buffer::BooleanBuffer;
@@ -29,14 +30,14 @@ pub(super) fn withdrawn_path(path: &Path) -> PathBuf {
     path.with_extension(WITHDRAWN_EXTENSION)
 }
 
-/// A segment that the manifest lists. The file is opened for each read, so that an archive of
+/// A segment that the manifest lists. The file, or else the object, is opened for each read, so that an archive of
 /// many segments needs few descriptors, and threads do not share a position in it; what its
 /// footer says is kept.
 #[derive(Debug)]
 pub struct SegmentReader {
     entry: SegmentEntry,
     path: PathBuf,
-    archive_dir: PathBuf,
+    objects: Arc<Objects>,
     footer: OnceLock<ArrowReaderMetadata>,
 }
 
@@ -44,10 +45,15 @@ impl SegmentReader {
     /// The reader of a segment in an archive.
     #[must_use]
     pub fn new(archive_dir: &Path, entry: SegmentEntry) -> Self {
+        Self::among(&Objects::of(archive_dir), entry)
+    }
+
+    /// One of several readers that ask for objects together.
+    pub(super) fn among(objects: &Arc<Objects>, entry: SegmentEntry) -> Self {
         Self {
-            path: archive_dir.join(&entry.path),
+            path: objects.archive_dir().join(&entry.path),
             entry,
-            archive_dir: archive_dir.to_owned(),
+            objects: Arc::clone(objects),
             footer: OnceLock::new(),
         }
     }
@@ -64,15 +70,24 @@ impl SegmentReader {
         &self.path
     }
 
+    /// Is it on the object store, and not here?
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        !self.path.exists() && remote_path(&self.path).exists()
+    }
+
     /// Is its file there, and as long as the manifest says? What lies within is seen when it is
-    /// read.
+    /// read, and so is an object.
     ///
     /// # Errors
     /// If not.
     pub fn check(&self) -> Result<(), ArchiveError> {
         let file = match fs::metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::metadata(withdrawn_path(&self.path)).or(Err(error))
+                match fs::metadata(withdrawn_path(&self.path)) {
+                    Err(_) if remote_path(&self.path).exists() => return Ok(()),
+                    other => other.or(Err(error)),
+                }
             }
             result => result,
         };
@@ -84,13 +99,24 @@ impl SegmentReader {
         Ok(())
     }
 
+    /// If it is on the object store, is it as long there as the manifest says?
+    ///
+    /// # Errors
+    /// If not.
+    pub(super) fn check_object(&self) -> Result<(), ArchiveError> {
+        if self.is_remote() && self.objects.size(&self.entry.path)? != self.entry.bytes {
+            return Err(self.damaged("its object is longer or shorter"));
+        }
+        Ok(())
+    }
+
     /// Does its footer tell of the row groups that the manifest says it has?
     ///
     /// # Errors
     /// If not, or if it cannot be read.
     pub(super) fn check_footer(&self) -> Result<(), ArchiveError> {
-        let file = File::open(&self.path).map_err(ArchiveError::io("open", &self.path))?;
-        let groups = self.footer(&file)?.metadata().row_groups();
+        let file = self.open()?;
+        let groups = self.guarded(|| self.footer(&file))?.metadata().row_groups();
         let rows = groups.iter().map(|group| usize::try_from(group.num_rows()).unwrap_or(0));
         let listed = self.entry.row_groups.iter().map(|group| group.rows);
         if rows.eq(listed) { Ok(()) } else { Err(self.damaged("other row groups")) }
@@ -101,7 +127,7 @@ impl SegmentReader {
     /// # Errors
     /// If it cannot be read, or is not what the manifest says. The segment can still be read.
     pub fn sidecar(&self) -> Result<Option<Sidecar>, ArchiveError> {
-        Sidecar::read(&self.archive_dir, &self.entry)
+        Sidecar::read(self.objects.archive_dir(), &self.entry)
     }
 
     /// The filters of the segments of its day.
@@ -109,12 +135,12 @@ impl SegmentReader {
     /// # Errors
     /// If their file cannot be read. The segment can still be.
     pub fn day(&self) -> Result<Day, ArchiveError> {
-        Day::read(&self.archive_dir, &self.entry.path)
+        Day::read(self.objects.archive_dir(), &self.entry.path)
     }
 
     /// The file of its day.
     pub(super) fn day_path(&self) -> PathBuf {
-        day_path(&self.archive_dir, &self.entry.path)
+        day_path(self.objects.archive_dir(), &self.entry.path)
     }
 
     /// Octets of its index.
@@ -122,7 +148,7 @@ impl SegmentReader {
         match &self.entry.index {
             Some(index) => index.bytes,
             // One that was made later, or none.
-            None => fs::metadata(sidecar_path(&self.archive_dir, &self.entry.path))
+            None => fs::metadata(sidecar_path(self.objects.archive_dir(), &self.entry.path))
                 .map_or(0, |file| file.len()),
         }
     }
@@ -174,7 +200,7 @@ impl SegmentReader {
     /// # Errors
     /// If the file is gone, or its footer is damaged.
     pub fn column_bytes(&self) -> Result<Vec<(String, u64)>, ArchiveError> {
-        let file = File::open(&self.path).map_err(ArchiveError::io("open", &self.path))?;
+        let file = self.open()?;
         let footer = self.guarded(|| self.footer(&file))?;
         let mut columns: Vec<(String, u64)> = Vec::new();
         for group in footer.metadata().row_groups() {
@@ -260,6 +286,12 @@ impl SegmentReader {
         let roots = fields.filter(|(_, field)| wanted.contains(field.name().as_str()));
         let roots: Vec<usize> = roots.map(|(index, _)| index).collect();
         let mask = ProjectionMask::roots(metadata.parquet_schema(), roots);
+        let chunks = group.columns().iter().enumerate();
+        file.fetch(
+            chunks
+                .filter(|(leaf, _)| mask.leaf_included(*leaf))
+                .map(|(_, chunk)| chunk.byte_range()),
+        )?;
         let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone())
             .with_row_groups(vec![row_group])
             .with_projection(mask)
@@ -279,22 +311,29 @@ impl SegmentReader {
     }
 
     /// Opens the file, also after it was withdrawn: it stays for a while, so that those who read
-    /// by an older manifest end what they began.
-    fn open(&self) -> Result<File, ArchiveError> {
+    /// by an older manifest end what they began. Without one it is the object, if there is one.
+    pub(super) fn open(&self) -> Result<SegmentFile, ArchiveError> {
         let opened = match File::open(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                File::open(withdrawn_path(&self.path)).or(Err(error))
+                match File::open(withdrawn_path(&self.path)) {
+                    Err(_) if remote_path(&self.path).exists() => {
+                        let SegmentEntry { path, bytes, .. } = &self.entry;
+                        return Ok(SegmentFile::object(&self.objects, path, *bytes));
+                    }
+                    other => other.or(Err(error)),
+                }
             }
             result => result,
         };
-        opened.map_err(ArchiveError::io("open", &self.path))
+        opened.map(SegmentFile::Local).map_err(ArchiveError::io("open", &self.path))
     }
 
     /// What the footer says, and where the pages lie.
-    fn footer(&self, file: &File) -> Result<&ArrowReaderMetadata, ArchiveError> {
+    fn footer(&self, file: &SegmentFile) -> Result<&ArrowReaderMetadata, ArchiveError> {
         if let Some(footer) = self.footer.get() {
             return Ok(footer);
         }
+        file.fetch_tail()?;
         let options = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Optional);
         let footer =
             ArrowReaderMetadata::load(file, options).map_err(ArchiveError::segment(&self.path))?;

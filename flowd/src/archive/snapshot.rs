@@ -11,6 +11,7 @@ use super::archiver::segment_files;
 use super::error::ArchiveError;
 use super::index::{Answer, ledger_size};
 use super::manifest::{Expired, Held, LossEntry, Manifest, SegmentEntry};
+use super::objects::Objects;
 use super::segment::SegmentReader;
 use crate::model::RecordType;
 use crate::ring::{Block, BlockId, Lane, RingError, Store};
@@ -123,13 +124,14 @@ impl StoreSnapshot {
         let gaps = gaps(&manifest, blocks.iter().map(|block| block.id()));
         let uncovered = |block: &Arc<Block>| !manifest.covers(block.id()) && block.rows() > 0;
         let segments = manifest.segments().filter(|entry| !ledger.denies(entry)).cloned();
+        let objects = Objects::of(&archive_dir);
         Ok(Self {
             blocks: blocks.into_iter().filter(uncovered).collect(),
             gaps,
             losses: manifest.losses().cloned().collect(),
             unreadable,
             damaged: manifest.damage().collect(),
-            segments: segments.map(|entry| SegmentReader::new(&archive_dir, entry)).collect(),
+            segments: segments.map(|entry| SegmentReader::among(&objects, entry)).collect(),
             expired: manifest.expired(),
             held: manifest.held(),
             head_damage: manifest.head_damage().map(str::to_owned),

@@ -7,6 +7,7 @@
 use super::error::ArchiveError;
 use super::index::{Day, Sidecar, date_of, day_path, sidecar_path, verify_ledger};
 use super::manifest::{Manifest, SegmentEntry, hex};
+use super::objects::{Objects, SegmentFile};
 use super::segment::SegmentReader;
 use super::snapshot::StoreSnapshot;
 use crate::model::RecordType;
@@ -14,11 +15,8 @@ use crate::ring::{Block, Store};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-
-/// Octets of a segment that are read at once.
-const READ_SIZE: usize = 1 << 20;
+use std::sync::Arc;
 
 /// How often a ledger in which something does not hold is looked at: between the catalog and its
 /// runs it may have been replaced.
@@ -42,6 +40,8 @@ pub struct Verification {
     pub segments: u64,
     /// Octets of them.
     pub bytes: u64,
+    /// Of these segments, such as were read from the object store.
+    pub remote: u64,
     /// Sidecars that were read.
     pub sidecars: u64,
     /// Segments of flows that have no index. They are whole, but slow to search.
@@ -70,8 +70,9 @@ pub fn verify(store: &Path) -> Result<Verification, ArchiveError> {
         }
     };
     verification.manifest(&store, &archive_dir, &manifest);
+    let objects = Objects::of(&archive_dir);
     for entry in manifest.segments() {
-        verification.segment(&store, &archive_dir, entry);
+        verification.segment(&store, &objects, entry)?;
     }
     verification.days(&store, &archive_dir, &manifest);
     verification.ledger(&store, &archive_dir);
@@ -118,16 +119,31 @@ impl Verification {
         Ok(())
     }
 
-    fn segment(&mut self, store: &Store, archive_dir: &Path, entry: &SegmentEntry) {
+    /// # Errors
+    /// If the object store refuses: nothing is known then of what it has.
+    fn segment(
+        &mut self,
+        store: &Store,
+        objects: &Arc<Objects>,
+        entry: &SegmentEntry,
+    ) -> Result<(), ArchiveError> {
+        let archive_dir = objects.archive_dir();
         let path = archive_dir.join(&entry.path);
-        if let Err(what) = check_segment(archive_dir, entry) {
-            // It may have expired since the manifest was read.
-            if path.exists() || is_listed(archive_dir, entry) {
-                self.find(store, &path, what);
+        let segment = SegmentReader::among(objects, entry.clone());
+        let is_remote = segment.is_remote();
+        match check_segment(&segment) {
+            Ok(()) => {}
+            Err(error) if error.is_refusal() => return Err(error),
+            Err(error) => {
+                // It may have expired since the manifest was read.
+                if path.exists() || is_listed(archive_dir, entry) {
+                    self.find(store, &path, error.to_string());
+                }
+                return Ok(());
             }
-            return;
         }
         self.segments += 1;
+        self.remote += u64::from(is_remote);
         self.bytes += entry.bytes;
         match Sidecar::verify(archive_dir, entry) {
             Ok(Some(_)) => self.sidecars += 1,
@@ -137,6 +153,7 @@ impl Verification {
             }
             Err(_expired) => {}
         }
+        Ok(())
     }
 
     /// The files that tell of all segments of a day.
@@ -200,24 +217,28 @@ fn is_listed(archive_dir: &Path, entry: &SegmentEntry) -> bool {
     listed.is_ok_and(|manifest| manifest.segments().any(|segment| segment == entry))
 }
 
-fn check_segment(archive_dir: &Path, entry: &SegmentEntry) -> Result<(), String> {
-    let segment = SegmentReader::new(archive_dir, entry.clone());
-    segment.check().map_err(|error| error.to_string())?;
-    let digest = digest(segment.path()).map_err(|error| format!("cannot be read: {error}"))?;
-    if digest != entry.sha256 {
-        return Err("its SHA-256 is not the one in the manifest: restore it from a copy".to_owned());
+fn check_segment(segment: &SegmentReader) -> Result<(), ArchiveError> {
+    segment.check()?;
+    segment.check_object()?;
+    let mut sha256 = Sha256::new();
+    segment.open()?.read_all(&mut |octets| sha256.update(octets))?;
+    if hex(&sha256.finalize()) != segment.entry().sha256 {
+        return Err(ArchiveError::DamagedSegment {
+            path: segment.path().to_owned(),
+            what: "its SHA-256 is another",
+        });
     }
-    segment.check_footer().map_err(|error| error.to_string())
+    segment.check_footer()
 }
 
-fn digest(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
+/// Is the file of a segment what the manifest says?
+pub(super) fn check_local(path: &Path, entry: &SegmentEntry) -> Result<(), ArchiveError> {
+    let file = File::open(path).map_err(ArchiveError::io("open", path))?;
     let mut sha256 = Sha256::new();
-    let mut buffer = vec![0; READ_SIZE];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hex(&sha256.finalize())),
-            size => sha256.update(&buffer[..size]),
-        }
+    SegmentFile::Local(file).read_all(&mut |octets| sha256.update(octets))?;
+    if hex(&sha256.finalize()) == entry.sha256 {
+        return Ok(());
     }
+    let what = "its SHA-256 is another";
+    Err(ArchiveError::DamagedSegment { path: path.to_owned(), what })
 }

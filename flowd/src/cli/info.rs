@@ -26,6 +26,17 @@ pub(super) fn print(info: &Info, out: &mut impl Write) -> io::Result<()> {
         info.segments,
         size(info.index_bytes)
     )?;
+    if let Some(objects) = &info.objects {
+        writeln!(
+            out,
+            "objects     {} in {} segments at {}, {} in {} wait here",
+            size(objects.remote_bytes),
+            objects.remote_segments,
+            objects.url,
+            size(objects.waiting_bytes),
+            objects.waiting_segments
+        )?;
+    }
     if let Some(ring) = info.ring {
         writeln!(out, "ring        {} taken of {}", size(ring.size), ring_use(ring))?;
     }

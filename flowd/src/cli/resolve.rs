@@ -98,6 +98,13 @@ pub(super) fn duration(option: &str, text: &str) -> Result<Duration> {
     Ok(duration)
 }
 
+/// How long to wait with something, in milliseconds; maybe not at all.
+pub(super) fn wait(option: &str, text: &str) -> Result<i64> {
+    let wait = quantity::parse_duration(text).with_context(|| option.to_owned())?;
+    // A duration of an option is one that milliseconds can tell.
+    Ok(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX))
+}
+
 /// A speed of an option, as a multiple of the capture's own; none is as fast as possible.
 pub(super) fn speed(option: &str, text: &str) -> Result<Option<f64>> {
     if text == "max" {

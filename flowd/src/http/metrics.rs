@@ -59,6 +59,21 @@ pub struct ArchiveFigures {
     pub merged_segments: u64,
     /// Looks at which a disk nearly full kept everything from being archived.
     pub held_back: u64,
+    /// What was done with objects; none if the store is bound to no object store.
+    pub uploads: Option<UploadFigures>,
+}
+
+/// What a collector has done with objects since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UploadFigures {
+    /// Segments moved.
+    pub segments: u64,
+    /// Octets of them.
+    pub bytes: u64,
+    /// Tries that failed.
+    pub failures: u64,
+    /// Objects removed.
+    pub removed: u64,
 }
 
 /// Address, domain and protocol of an exporter.
@@ -295,6 +310,7 @@ fn write_store(page: &mut Exposition, ring: &RingFigures, archive: &ArchiveFigur
         expired_for_room,
         merged_segments,
         held_back,
+        uploads,
     } = archive;
     let name = "flowd_ring_appended_records_total";
     page.single(name, Kind::Counter, "Records that the ring took.", *appended_records);
@@ -335,6 +351,19 @@ fn write_store(page: &mut Exposition, ring: &RingFigures, archive: &ArchiveFigur
             "Looks at which a disk nearly full kept everything from being archived.",
             held_back,
         ),
+    ] {
+        page.single(name, Kind::Counter, help, *value);
+    }
+    let Some(UploadFigures { segments, bytes, failures, removed }) = uploads else { return };
+    for (name, help, value) in [
+        ("flowd_archive_moved_segments_total", "Segments moved to the object store.", segments),
+        ("flowd_archive_moved_bytes_total", "Octets of them.", bytes),
+        (
+            "flowd_archive_failed_moves_total",
+            "Segments or removals that the object store did not take; they are tried again.",
+            failures,
+        ),
+        ("flowd_archive_removed_objects_total", "Objects removed.", removed),
     ] {
         page.single(name, Kind::Counter, help, *value);
     }

@@ -18,5 +18,5 @@ mod exposition;
 mod metrics;
 mod server;
 
-pub use metrics::{ArchiveFigures, Figures, RingFigures};
+pub use metrics::{ArchiveFigures, Figures, RingFigures, UploadFigures};
 pub use server::{HttpError, Server, Source};

@@ -33,6 +33,7 @@ mod live_traffic;
 mod namespace;
 mod netflow_v9;
 mod numbered;
+mod objects;
 mod pcap_flows;
 mod protocols;
 mod resend;

@@ -1,8 +1,8 @@
 //! What a running collector tells over HTTP.
 
-use crate::archive::ArchiveCounters;
+use crate::archive::{ArchiveCounters, UploadCounters};
 use crate::collect::Books;
-use crate::http::{ArchiveFigures, Figures, RingFigures, Source};
+use crate::http::{ArchiveFigures, Figures, RingFigures, Source, UploadFigures};
 use crate::model::time::UnixMillis;
 use crate::ring::{Ring, RingDrop};
 use crate::telemetry::{Flag, Reason};
@@ -15,13 +15,15 @@ pub(super) struct Running {
     pub(super) books: Arc<Books>,
     pub(super) ring: Arc<Ring>,
     pub(super) archived: Arc<ArchiveCounters>,
+    /// None if the store is bound to no object store.
+    pub(super) uploaded: Option<Arc<UploadCounters>>,
     /// Raised when the collector ends, whoever wished it: a signal, or a thread that failed.
     pub(super) stop: Arc<Flag>,
 }
 
 impl Source for Running {
     fn figures(&self) -> Figures {
-        let Self { started, books, ring, archived, stop: _ } = self;
+        let Self { started, books, ring, archived, uploaded, stop: _ } = self;
         let ArchiveCounters {
             segments,
             rows,
@@ -57,6 +59,15 @@ impl Source for Running {
                 expired_for_room: expired_for_room.value(),
                 merged_segments: merged_segments.value(),
                 held_back: held_back.value(),
+                uploads: uploaded.as_ref().map(|uploaded| {
+                    let UploadCounters { segments, bytes, failures, removed } = &**uploaded;
+                    UploadFigures {
+                        segments: segments.value(),
+                        bytes: bytes.value(),
+                        failures: failures.value(),
+                        removed: removed.value(),
+                    }
+                }),
             },
         }
     }

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "http")]
 mod http;
+mod objects;
 mod unsaved;
 mod workers;
 
@@ -57,6 +58,11 @@ pub struct Plan {
     pub worker_count: usize,
     /// Limits of the ring.
     pub ring: RingConfig,
+    /// The object store that segments move to from now on; none: where they moved before, if
+    /// anywhere.
+    pub archive: Option<String>,
+    /// How long after the end of its hour a segment moves; 0: at once.
+    pub archive_after_millis: i64,
     /// How much of the archive is kept.
     pub retention: Retention,
     /// Socket receive buffer, octets.
@@ -111,10 +117,7 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(News<'_>)) -> Result<Report> {
     let receivers = workers::open(plan, &memory)?;
     #[cfg(feature = "http")]
     let mut server = plan.http.map(crate::http::Server::bind).transpose()?;
-    place_ring(plan)?;
-    let archive =
-        ArchiveConfig { retention: plan.retention, ..ArchiveConfig::for_ring(&plan.ring) };
-    let OpenStore { ring, mut archiver, recovery } = open_store(&plan.store, plan.ring, archive)?;
+    let OpenStore { ring, mut archiver, recovery } = open(plan)?;
     // The store is locked now: nobody else writes its files.
     let restored = memory.restore()?;
     let mut earlier = StoreStatistics::read(&plan.store);
@@ -130,6 +133,9 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(News<'_>)) -> Result<Report> {
     let sealed = Arc::new(Flag::default());
     #[cfg(feature = "http")]
     let archived = archiver.counters();
+    let uploading = objects::start(plan, &archiver)?;
+    #[cfg(feature = "http")]
+    let uploaded = uploading.as_ref().map(|uploading| Arc::clone(&uploading.counters));
     let archiver = spawn_archiver(archiver, &sealed)?;
 
     let addresses = workers::addresses(&receivers);
@@ -146,13 +152,13 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(News<'_>)) -> Result<Report> {
     serve_statistics(plan, statistics.clone())?;
     #[cfg(feature = "http")]
     if let Some(server) = &mut server {
-        let (books, ring) = (Arc::clone(&books), Arc::clone(&ring));
-        let stop = Arc::clone(&stop);
+        let (books, ring, stop) = (Arc::clone(&books), Arc::clone(&ring), Arc::clone(&stop));
         server.start(Arc::new(http::Running {
             started: clock::now(),
             books,
             ring,
             archived,
+            uploaded,
             stop,
         }))?;
     }
@@ -168,6 +174,7 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(News<'_>)) -> Result<Report> {
     let heard_until = clock::now();
     sealed.raise();
     ended.push(join(archiver));
+    uploading.into_iter().for_each(objects::Uploading::end);
     control::remove(&statistics::socket(&plan.store));
     let last = StoreStatistics { at: heard_until.0, ..statistics() };
     ended.push(last.write(&plan.store));
@@ -179,6 +186,15 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(News<'_>)) -> Result<Report> {
         records_dropped: ring.drops().total(),
         blocks_left: ring.sealed_blocks().len(),
     })
+}
+
+/// Opens the store, its ring and its objects where they were asked for.
+fn open(plan: &Plan) -> Result<OpenStore> {
+    place_ring(plan)?;
+    objects::bind(plan)?;
+    let archive =
+        ArchiveConfig { retention: plan.retention, ..ArchiveConfig::for_ring(&plan.ring) };
+    Ok(open_store(&plan.store, plan.ring, archive)?)
 }
 
 /// Lets the store's ring be where it was asked for.

@@ -12,12 +12,17 @@ Examples:
   flowd collect --listen udp://[::]:2055,tcp://[::]:4739 --store ./store \\
     --allow 192.0.2.0/24,2001:db8::/32 --http 127.0.0.1:9100
   flowd collect --listen udp://0.0.0.0:2055 --store ./store --forward udp://192.0.2.20:9995
+  flowd collect --listen udp://[::]:2055 --store ./store --archive s3://flows/border --archive-after 7d
 
 Every UDP address takes all protocols. TCP is for IPFIX (RFC 7011); its usual port is 4739.
 
 When the disk is nearly full (below --keep-free, else below 5 % or 2 GiB, whichever is less), the
 oldest hours go if any of --keep-for, --keep-size and --keep-free is given. Without them nothing is
 ever let go: archiving stops then, the ring stops growing, and --when-full decides.
+
+AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY say who may use an S3 bucket, AWS_ENDPOINT
+where it is if not at Amazon (with AWS_ALLOW_HTTP=true for http). What queries the store needs them
+too. Segments stay in --store until their objects are known to be whole, and nothing waits for that.
 
 Records are in answers at once and survive a crash of the program. SIGTERM or SIGINT ends the
 collector cleanly: what is in the ring moves to the archive first.";
@@ -64,6 +69,14 @@ pub(in crate::cli) struct Collect {
     /// What to give up once the backlog is full; what is given up is counted.
     #[arg(long, value_enum, default_value_t)]
     pub(in crate::cli) when_full: WhenFull,
+    /// Move the archive's segments to this object store: s3://BUCKET/PREFIX or file:///DIRECTORY.
+    /// The store remembers it, and answers come from there too; manifest and index stay in
+    /// --store.
+    #[arg(long, value_name = "URL")]
+    pub(in crate::cli) archive: Option<String>,
+    /// How long after the end of its hour a segment moves there; 0s: as soon as it is written.
+    #[arg(long, value_name = "TIME", default_value = "5m")]
+    pub(in crate::cli) archive_after: String,
     /// How much is kept.
     #[command(flatten)]
     pub(in crate::cli) keep: Keep,

@@ -37,6 +37,8 @@ pub(in crate::cli) fn collect(arguments: &Collect) -> Result<Outcome> {
         worker_count,
         ring,
         retention: resolve::retention(&arguments.keep)?,
+        archive: arguments.archive.clone(),
+        archive_after_millis: resolve::wait("--archive-after", &arguments.archive_after)?,
         ring_dir: arguments.ring_dir.clone(),
         receive_buffer_size: usize::try_from(receive_buffer).context("--receive-buffer")?,
     };

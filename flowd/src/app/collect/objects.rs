@@ -1,0 +1,54 @@
+//! The thread that moves segments to the object store, which nobody waits long for.
+
+use super::Plan;
+use crate::app::clock;
+use crate::archive::{Archiver, Objects, UploadCounters};
+use crate::telemetry::Flag;
+use anyhow::{Context, Result};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// What may still be moved at the end; the rest is for the next start.
+const END_MAX: Duration = Duration::from_secs(5);
+/// How often it is looked whether that is done.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// A running uploader.
+pub(super) struct Uploading {
+    thread: JoinHandle<()>,
+    stop: Arc<Flag>,
+    pub(super) counters: Arc<UploadCounters>,
+}
+
+/// Binds the store to the object store that was asked for, if it is not yet.
+pub(super) fn bind(plan: &Plan) -> Result<()> {
+    match &plan.archive {
+        Some(url) => Objects::bind(&plan.store, url).context("--archive"),
+        None => Ok(()),
+    }
+}
+
+/// Starts it, if the store is bound.
+pub(super) fn start(plan: &Plan, archiver: &Archiver) -> Result<Option<Uploading>> {
+    let Some(mut uploader) = archiver.uploader(plan.archive_after_millis) else {
+        return Ok(None);
+    };
+    let stop = Arc::new(Flag::default());
+    let (counters, until) = (uploader.counters(), Arc::clone(&stop));
+    let work = move || uploader.run(&until, clock::now);
+    let thread = thread::Builder::new().name("uploader".into()).spawn(work);
+    Ok(Some(Uploading { thread: thread.context("start the uploader")?, stop, counters }))
+}
+
+impl Uploading {
+    /// Lets it do what is due now, for a while. A request that takes longer ends with the process:
+    /// the next uploader makes it again.
+    pub(super) fn end(self) {
+        self.stop.raise();
+        let start = Instant::now();
+        while !self.thread.is_finished() && start.elapsed() < END_MAX {
+            thread::sleep(LOOK_INTERVAL);
+        }
+    }
+}
