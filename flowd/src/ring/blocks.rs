@@ -169,7 +169,7 @@ impl Ring {
         let boot_id = boot_id();
         let (recovery, blocks) = recover::recover(lock.store(), boot_id, tell)?;
         let preparer =
-            Preparer::start(directory.clone(), Arc::clone(&layout), config.spare_size_max())
+            Preparer::start(directory.clone(), Arc::clone(&layout))
                 .map_err(RingError::io("start a thread for", &directory))?;
         let ring = Self {
             lock,
@@ -309,14 +309,17 @@ impl Ring {
     pub fn free(&self, ids: &[BlockId]) -> Result<(), RingError> {
         let mut result = Ok(());
         for id in ids {
-            let Some(held) = self.remove(*id) else {
+            let (held, size) = {
+                let mut state = self.state();
+                (state.remove(*id), state.size)
+            };
+            let Some((block, reusable)) = held.and_then(|held| Some((held.sealed?, held.reusable)))
+            else {
                 continue;
             };
-            let Some(block) = held.sealed else {
-                continue;
-            };
-            let removed = match held.reusable {
-                Some(reserved) => self.preparer.reuse(&block.path, reserved),
+            let room = self.config.ring_size_max.saturating_sub(size);
+            let removed = match reusable {
+                Some(reserved) => self.preparer.reuse(&block.path, reserved, room),
                 None => fs::remove_file(&block.path),
             };
             if let Err(error) = removed {
@@ -508,11 +511,6 @@ impl RingConfig {
     #[must_use]
     pub const fn size_max(&self) -> u64 {
         self.ring_size_max.saturating_add(self.backlog_size_max)
-    }
-
-    /// Octets of files that are kept to be used again, beyond what blocks take.
-    const fn spare_size_max(&self) -> u64 {
-        self.ring_size_max / 8
     }
 
     fn block_format(&self) -> BlockFormat {

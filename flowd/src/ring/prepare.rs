@@ -14,7 +14,7 @@ use super::map::{MappedReader, MappedWriter};
 use super::reserved::Reserved;
 use super::storage::{IDENTITY, WriteStorage};
 use crate::model::ColumnSet;
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select_biased, unbounded};
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
@@ -29,17 +29,27 @@ pub(super) const NEW_SUFFIX: &str = ".new";
 /// The thread that makes block files.
 #[derive(Debug)]
 pub(super) struct Preparer {
-    requests: Option<Sender<Request>>,
+    senders: Option<(Sender<Request>, Sender<Leftover>)>,
     thread: Option<JoinHandle<()>>,
 }
 
-enum Request {
-    /// A block file with memory for some columns is wanted.
-    Make(ColumnSet, Sender<Prepared>),
+/// A block file with memory for some columns is wanted.
+struct Request {
+    columns: ColumnSet,
+    reply: Sender<Prepared>,
+}
+
+/// What blocks leave behind. It can wait while a writer does.
+enum Leftover {
     /// A block is sealed, and its writer's mapping may go.
-    Retire(MappedWriter),
+    Mapping(MappedWriter),
     /// A block is archived. Its file has the ending of new ones already.
-    Reuse(PathBuf, Reserved),
+    File {
+        path: PathBuf,
+        reserved: Reserved,
+        /// Octets that blocks left of the ring's size when this one went.
+        room: u64,
+    },
 }
 
 /// A block file without a name or a head. It is removed if nobody takes it.
@@ -58,79 +68,89 @@ pub(super) struct Prepared {
 /// Files that wait to be used again, the oldest first.
 struct Spares {
     layout: Arc<Layout>,
-    size_max: u64,
+    /// Can a file that a reader has mapped be told from one that nobody has?
+    tells_readers: bool,
     size: u64,
     files: VecDeque<Prepared>,
 }
 
 impl Preparer {
-    /// Starts the thread. It keeps files of `spare_size_max` octets for reuse.
-    pub(super) fn start(
-        directory: PathBuf,
-        layout: Arc<Layout>,
-        spare_size_max: u64,
-    ) -> io::Result<Self> {
+    /// Starts the thread.
+    pub(super) fn start(directory: PathBuf, layout: Arc<Layout>) -> io::Result<Self> {
         // Never more than one file to be made a lane of a shard is under way, and never more
         // to be used again than the ring had blocks.
-        let (requests, received) = unbounded::<Request>();
+        let (request, requests) = unbounded::<Request>();
+        let (leftover, leftovers) = unbounded::<Leftover>();
         let thread = std::thread::Builder::new().name("ring-prepare".to_owned());
         let thread = thread.spawn(move || {
-            let size_max = if tells_readers(&directory) { spare_size_max } else { 0 };
-            let mut spares =
-                Spares { layout: Arc::clone(&layout), size_max, size: 0, files: VecDeque::new() };
-            for (number, request) in received.iter().enumerate() {
-                match request {
-                    Request::Make(columns, reply) => {
+            let tells_readers = tells_readers(&directory);
+            let mut spares = Spares { layout, tells_readers, size: 0, files: VecDeque::new() };
+            let mut number: u64 = 0;
+            loop {
+                select_biased! {
+                    recv(requests) -> request => {
+                        let Ok(Request { columns, reply }) = request else { break };
                         let path = directory.join(format!("prepared-{number}{NEW_SUFFIX}"));
-                        let spare = spares.take(columns).map(Ok);
+                        number = number.wrapping_add(1);
                         // A lane that gets no reply makes its file itself and meets the error
                         // there.
-                        if let Ok(prepared) =
-                            spare.unwrap_or_else(|| Prepared::make(path, &layout, columns))
-                        {
+                        if let Ok(prepared) = spares.take_or_make(columns, path) {
                             drop(reply.send(prepared));
                         }
                     }
-                    Request::Retire(storage) => drop(storage),
-                    Request::Reuse(path, reserved) => spares.keep(path, reserved),
+                    recv(leftovers) -> leftover => match leftover {
+                        Ok(Leftover::Mapping(storage)) => drop(storage),
+                        Ok(Leftover::File { path, reserved, room }) => {
+                            spares.keep(path, reserved, room);
+                        }
+                        Err(_) => break,
+                    },
+                }
+            }
+            for leftover in leftovers {
+                if let Leftover::File { path, reserved, .. } = leftover {
+                    drop(Prepared::left_over(path, reserved));
                 }
             }
         })?;
-        Ok(Self { requests: Some(requests), thread: Some(thread) })
+        Ok(Self { senders: Some((request, leftover)), thread: Some(thread) })
     }
 
     /// Asks for a block file with memory for some columns.
     pub(super) fn request(&self, columns: ColumnSet) -> Receiver<Prepared> {
         let (reply, prepared) = bounded(1);
-        self.send(Request::Make(columns, reply));
+        if let Some((requests, _)) = &self.senders {
+            // Fails only after the thread has ended, and then there is no reply.
+            drop(requests.send(Request { columns, reply }));
+        }
         prepared
     }
 
     /// Takes a sealed block's mapping away: to unmap thousands of pages is not for its writer.
     pub(super) fn retire(&self, storage: MappedWriter) {
-        self.send(Request::Retire(storage));
+        self.leave(Leftover::Mapping(storage));
     }
 
-    /// Takes the file of a block that is no longer in the ring, to use it again or to remove
-    /// it. Nobody finds it under its name from then on.
-    pub(super) fn reuse(&self, path: &Path, reserved: Reserved) -> io::Result<()> {
+    /// Takes the file of a block that is no longer in the ring, to use it again as long as such
+    /// files fit into `room`, else to remove it. Nobody finds it under its name from then on.
+    pub(super) fn reuse(&self, path: &Path, reserved: Reserved, room: u64) -> io::Result<()> {
         let nameless = with_new_suffix(path);
         fs::rename(path, &nameless)?;
-        self.send(Request::Reuse(nameless, reserved));
+        self.leave(Leftover::File { path: nameless, reserved, room });
         Ok(())
     }
 
-    fn send(&self, request: Request) {
-        if let Some(requests) = &self.requests {
-            // Fails only after the thread has ended, and then there is no reply.
-            drop(requests.send(request));
+    fn leave(&self, leftover: Leftover) {
+        if let Some((_, leftovers)) = &self.senders {
+            // As above.
+            drop(leftovers.send(leftover));
         }
     }
 }
 
 impl Drop for Preparer {
     fn drop(&mut self) {
-        self.requests = None;
+        self.senders = None;
         if let Some(thread) = self.thread.take() {
             drop(thread.join());
         }
@@ -138,6 +158,17 @@ impl Drop for Preparer {
 }
 
 impl Spares {
+    /// A file that has memory for these columns: an earlier block's if there is one, or a new
+    /// one.
+    fn take_or_make(&mut self, columns: ColumnSet, path: PathBuf) -> io::Result<Prepared> {
+        while let Some(file) = self.take(columns) {
+            if let Some(file) = file.cleared(&self.layout) {
+                return Ok(file);
+            }
+        }
+        Prepared::make(path, &self.layout, columns)
+    }
+
     /// A file that has memory for these columns and no others.
     fn take(&mut self, columns: ColumnSet) -> Option<Prepared> {
         let index = self.files.iter().position(|file| file.reserved.columns == columns)?;
@@ -146,11 +177,14 @@ impl Spares {
         Some(file)
     }
 
-    fn keep(&mut self, path: PathBuf, reserved: Reserved) {
+    fn keep(&mut self, path: PathBuf, reserved: Reserved, room: u64) {
         // Removed when this ends, unless it is kept.
-        let file = Prepared { path: Some(path), storage: None, reserved, is_reused: true };
+        let file = Prepared::left_over(path, reserved);
+        if !self.tells_readers {
+            return;
+        }
         let size = reserved.size(&self.layout);
-        while self.size + size > self.size_max {
+        while self.size + size > room {
             // Those of columns that are no longer in use give way.
             match self.files.front() {
                 Some(oldest) if oldest.reserved.columns != reserved.columns => {
@@ -160,10 +194,8 @@ impl Spares {
                 _ => return,
             }
         }
-        if let Some(file) = file.cleared(&self.layout) {
-            self.size += size;
-            self.files.push_back(file);
-        }
+        self.size += size;
+        self.files.push_back(file);
     }
 }
 
@@ -188,6 +220,11 @@ impl Prepared {
             reserved: Reserved::NONE,
             is_reused: false,
         })
+    }
+
+    /// The file that a block has left.
+    const fn left_over(path: PathBuf, reserved: Reserved) -> Self {
+        Self { path: Some(path), storage: None, reserved, is_reused: true }
     }
 
     /// Was the file another block's before?

@@ -10,7 +10,7 @@ use super::collect_memory::Memory;
 use super::refusals::Refusals;
 use super::ring_use::RingMeter;
 use super::statistics::{REQUEST, StoreStatistics};
-use super::{clock, control, shutdown, statistics};
+use super::{clock, control, priority, shutdown, statistics};
 use crate::archive::{ArchiveConfig, Archiver, OpenStore, open_store};
 use crate::collect::{Books, Statistics};
 use crate::model::time::UnixMillis;
@@ -209,6 +209,7 @@ fn place_ring(plan: &Plan) -> Result<()> {
 fn spawn_archiver(mut archiver: Archiver, sealed: &Arc<Flag>) -> Result<JoinHandle<Result<()>>> {
     let sealed = Arc::clone(sealed);
     let work = move || {
+        priority::stand_back();
         archiver.run(&sealed, clock::now);
         let deadline = clock::now().0.saturating_add(ARCHIVE_MILLIS_MAX);
         archiver.finish(clock::now, UnixMillis(deadline)).context("archive the last blocks")
