@@ -1,6 +1,7 @@
 //! SegmentReader: one segment for reading, a row group and some columns at a time, or of that
 //! the pages with some rows.
 
+use super::checks::{CheckedFile, CheckedTail, Checksums};
 use super::error::ArchiveError;
 use super::index::{Day, Sidecar, day_path, sidecar_path};
 use super::manifest::SegmentEntry;
@@ -38,7 +39,15 @@ pub struct SegmentReader {
     entry: SegmentEntry,
     path: PathBuf,
     objects: Arc<Objects>,
-    footer: OnceLock<ArrowReaderMetadata>,
+    footer: OnceLock<Footer>,
+}
+
+/// What a footer says.
+#[derive(Debug)]
+struct Footer {
+    metadata: ArrowReaderMetadata,
+    /// None for a segment that was written without.
+    checksums: Option<Checksums>,
 }
 
 impl SegmentReader {
@@ -116,7 +125,8 @@ impl SegmentReader {
     /// If not, or if it cannot be read.
     pub(super) fn check_footer(&self) -> Result<(), ArchiveError> {
         let file = self.open()?;
-        let groups = self.guarded(|| self.footer(&file))?.metadata().row_groups();
+        let footer = self.guarded(|| self.footer(&file))?;
+        let groups = footer.metadata.metadata().row_groups();
         let rows = groups.iter().map(|group| usize::try_from(group.num_rows()).unwrap_or(0));
         let listed = self.entry.row_groups.iter().map(|group| group.rows);
         if rows.eq(listed) { Ok(()) } else { Err(self.damaged("other row groups")) }
@@ -203,7 +213,7 @@ impl SegmentReader {
         let file = self.open()?;
         let footer = self.guarded(|| self.footer(&file))?;
         let mut columns: Vec<(String, u64)> = Vec::new();
-        for group in footer.metadata().row_groups() {
+        for group in footer.metadata.metadata().row_groups() {
             for chunk in group.columns() {
                 let size = u64::try_from(chunk.compressed_size()).unwrap_or_default();
                 let name = chunk.column_path().parts().first().map_or("", String::as_str);
@@ -260,7 +270,7 @@ impl SegmentReader {
     pub(super) fn column_names(&self) -> Result<Vec<String>, ArchiveError> {
         let file = self.open()?;
         let footer = self.guarded(|| self.footer(&file))?;
-        Ok(footer.schema().fields().iter().map(|field| field.name().clone()).collect())
+        Ok(footer.metadata.schema().fields().iter().map(|field| field.name().clone()).collect())
     }
 
     /// The columns that the file has of those asked for, in its own order.
@@ -272,7 +282,8 @@ impl SegmentReader {
         rows: usize,
     ) -> Result<RecordBatch, ArchiveError> {
         let file = self.open()?;
-        let metadata = self.footer(&file)?;
+        let Footer { metadata, checksums } = self.footer(&file)?;
+        let file = CheckedFile::new(file, checksums.clone());
         let Some(group) = metadata.metadata().row_groups().get(row_group) else {
             return Err(self.damaged("fewer row groups"));
         };
@@ -287,10 +298,10 @@ impl SegmentReader {
         let roots: Vec<usize> = roots.map(|(index, _)| index).collect();
         let mask = ProjectionMask::roots(metadata.parquet_schema(), roots);
         let chunks = group.columns().iter().enumerate();
-        file.fetch(
+        file.file().fetch(
             chunks
                 .filter(|(leaf, _)| mask.leaf_included(*leaf))
-                .map(|(_, chunk)| chunk.byte_range()),
+                .map(|(_, chunk)| file.needed(chunk.byte_range())),
         )?;
         let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone())
             .with_row_groups(vec![row_group])
@@ -329,14 +340,30 @@ impl SegmentReader {
     }
 
     /// What the footer says, and where the pages lie.
-    fn footer(&self, file: &SegmentFile) -> Result<&ArrowReaderMetadata, ArchiveError> {
+    fn footer(&self, file: &SegmentFile) -> Result<&Footer, ArchiveError> {
         if let Some(footer) = self.footer.get() {
             return Ok(footer);
         }
         file.fetch_tail()?;
         let options = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Optional);
-        let footer =
-            ArrowReaderMetadata::load(file, options).map_err(ArchiveError::segment(&self.path))?;
+        let footer = match &self.entry.tail {
+            Some(entry) => {
+                let tail =
+                    CheckedTail::read(file, entry).map_err(ArchiveError::segment(&self.path))?;
+                let metadata = ArrowReaderMetadata::load(&tail, options);
+                let metadata = metadata.map_err(ArchiveError::segment(&self.path))?;
+                let checksums = tail.checksums(metadata.metadata());
+                if checksums.is_none() {
+                    return Err(self.damaged("no checksums"));
+                }
+                Footer { metadata, checksums }
+            }
+            None => {
+                let metadata = ArrowReaderMetadata::load(file, options);
+                let metadata = metadata.map_err(ArchiveError::segment(&self.path))?;
+                Footer { metadata, checksums: None }
+            }
+        };
         // If two threads read it at once, one of the two stays.
         Ok(self.footer.get_or_init(|| footer))
     }

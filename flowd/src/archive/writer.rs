@@ -1,5 +1,6 @@
 //! SegmentWriter: sealed blocks into one Parquet file.
 
+use super::checks::Summing;
 use super::cluster::clustered;
 use super::columns::block_batch;
 use super::encodings::properties;
@@ -69,6 +70,7 @@ impl Drop for NewFile {
 struct HashingFile {
     file: BufWriter<File>,
     sha256: Sha256,
+    checks: Summing,
     size: u64,
 }
 
@@ -76,6 +78,7 @@ impl Write for HashingFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let size = self.file.write(bytes)?;
         self.sha256.update(&bytes[..size]);
+        self.checks.update(&bytes[..size]);
         self.size += size as u64;
         Ok(size)
     }
@@ -104,6 +107,7 @@ impl SegmentWriter {
         let file = HashingFile {
             file: BufWriter::with_capacity(1 << 20, file),
             sha256: Sha256::new(),
+            checks: Summing::default(),
             size: 0,
         };
         let properties = properties(config).map_err(ArchiveError::segment(&new.0))?;
@@ -131,6 +135,7 @@ impl SegmentWriter {
                 received: (i64::MAX, i64::MIN),
                 bytes: 0,
                 sha256: String::new(),
+                tail: None,
                 index: None,
             },
             group_rows: 0,
@@ -204,10 +209,15 @@ impl SegmentWriter {
     /// manifest lists it.
     pub(super) fn finish(mut self) -> Result<SegmentEntry, ArchiveError> {
         self.end_row_group()?;
-        let Self { archive_dir, new, writer, mut entry, index, .. } = self;
+        let Self { archive_dir, new, mut writer, mut entry, index, .. } = self;
+        // All data is to have passed by before its checksums are asked for.
+        writer.sync().map_err(ArchiveError::io("write", &new.0))?;
+        let checksums = writer.inner_mut().checks.end_data();
+        writer.append_key_value_metadata(checksums);
         let written = writer.into_inner().map_err(ArchiveError::segment(&new.0))?;
-        let HashingFile { file, sha256, size } = written;
+        let HashingFile { file, sha256, checks, size } = written;
         entry.bytes = size;
+        entry.tail = checks.tail();
         entry.sha256 = hex(&sha256.finalize());
         entry.index = index.and_then(|index| index.write(&archive_dir, &entry.path, &entry.sha256));
         let path = archive_dir.join(&entry.path);

@@ -168,9 +168,8 @@ impl Ring {
         let layout = Arc::new(Layout::new(config.block_format()));
         let boot_id = boot_id();
         let (recovery, blocks) = recover::recover(lock.store(), boot_id, tell)?;
-        let preparer =
-            Preparer::start(directory.clone(), Arc::clone(&layout))
-                .map_err(RingError::io("start a thread for", &directory))?;
+        let preparer = Preparer::start(directory.clone(), Arc::clone(&layout))
+            .map_err(RingError::io("start a thread for", &directory))?;
         let ring = Self {
             lock,
             config,

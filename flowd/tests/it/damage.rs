@@ -104,10 +104,18 @@ fn scramble(file: &Path) {
     fs::write(file, bytes).unwrap();
 }
 
+/// Changes one octet, where the file has records.
+fn change_one(file: &Path) {
+    let mut bytes = fs::read(file).unwrap();
+    let at = bytes.len() / 3;
+    bytes[at] ^= 1;
+    fs::write(file, bytes).unwrap();
+}
+
 #[test]
 fn a_segment_that_is_cut_or_changed_or_gone_is_named_and_no_other_is_missed() {
     type Fault = fn(&Path);
-    for fault in [cut as Fault, scramble, |file| fs::remove_file(file).unwrap()] {
+    for fault in [cut as Fault, scramble, change_one, |file| fs::remove_file(file).unwrap()] {
         let mut store = Damaged::new();
         let segment = store.files("archive", "parquet").swap_remove(1);
         let whole = fs::read(&segment).unwrap();

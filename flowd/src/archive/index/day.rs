@@ -216,6 +216,7 @@ mod tests {
             received: (0, 0),
             bytes: 0,
             sha256: format!("{number:02x}").repeat(32),
+            tail: None,
             index: None,
         }
     }

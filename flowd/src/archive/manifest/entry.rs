@@ -1,5 +1,6 @@
 //! What a line of the manifest says.
 
+use crate::archive::checks::TailEntry;
 use crate::archive::index::IndexEntry;
 use crate::model::RecordType;
 use crate::ring::{Lane, LostRows};
@@ -113,6 +114,9 @@ pub struct SegmentEntry {
     pub bytes: u64,
     /// SHA-256 of the file.
     pub sha256: String,
+    /// Its page index and footer; none if it was written without checksums.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tail: Option<TailEntry>,
     /// Its index; none if it has none, so that it is read whenever it may matter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<IndexEntry>,

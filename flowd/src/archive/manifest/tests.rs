@@ -23,6 +23,7 @@ fn segment(id: u64, first: u64, last: u64) -> Entry {
         received: (1, 2),
         bytes: 99,
         sha256: "ab".to_owned(),
+        tail: None,
         index: None,
     })
 }
