@@ -8,6 +8,7 @@ pub mod ipfix;
 pub mod layout;
 pub mod message;
 pub mod number;
+pub mod process;
 pub mod random;
 pub mod rows;
 pub mod seeds;

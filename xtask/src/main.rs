@@ -47,6 +47,21 @@ enum Chore {
         #[arg(long, value_name = "N", default_value_t = 20)]
         times: u32,
     },
+    /// Keep a collector under load, with all that goes on beside it, and count every flow.
+    Soak {
+        /// For how long.
+        #[arg(long, value_name = "TIME", default_value = "15m")]
+        time: String,
+        /// Flows a second.
+        #[arg(long, value_name = "N", default_value = "600k")]
+        rate: String,
+        /// Build with all optimisations: for rates that the usual build does not take.
+        #[arg(long)]
+        release: bool,
+        /// More arguments for `soak`, after `--`.
+        #[arg(last = true)]
+        more: Vec<String>,
+    },
     /// Check the layout: sizes, layers, banned words, captures' provenance, licences.
     Tidy,
     /// Make test-pcaps/ anew.
@@ -98,6 +113,7 @@ fn main() -> ExitCode {
         Chore::Test { only } => test::run(only.as_deref()),
         Chore::Netns => test::netns(),
         Chore::Kill { times } => test::kill(times),
+        Chore::Soak { time, rate, release, more } => test::soak(&time, &rate, release, &more),
         Chore::Tidy => tidy::run(),
         Chore::Pcaps { check } => pcaps::run(check),
         Chore::Ebpf { check: false } => ebpf::run(),

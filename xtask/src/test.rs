@@ -2,6 +2,7 @@
 
 use crate::{codegen_ie, demo, ebpf, fuzz, packages, pcaps, python, s3, steps, tidy};
 use anyhow::{Context, Result, bail};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 struct Step {
@@ -19,6 +20,7 @@ const STEPS: &[Step] = &[
     Step { name: "clippy", work: clippy },
     Step { name: "test", work: test },
     Step { name: "kill", work: || kill(20) },
+    Step { name: "soak", work: soak_briefly },
     Step { name: "loom", work: loom },
     Step { name: "fuzz", work: fuzz::smoke },
     Step { name: "doc", work: doc },
@@ -96,6 +98,26 @@ pub(crate) fn netns() -> Result<()> {
 pub(crate) fn kill(times: u32) -> Result<()> {
     let tests = ["test", "--package", "flowd", "--test", "it", "--", "keep::kills"];
     steps::run(steps::cargo().args(tests).env("FLOWD_KILLS", times.to_string()))
+}
+
+/// The collector under load for a while, its books balanced at the end.
+pub(crate) fn soak(time: &str, rate: &str, release: bool, more: &[String]) -> Result<()> {
+    let mut program = steps::target_dir();
+    if release {
+        cargo(&["build", "--release", "--package", "flowd", "--package", "bench", "--bins"])?;
+        program.push("release");
+    } else {
+        build()?;
+        program.push("debug");
+    }
+    let mut soak = Command::new(program.join("soak"));
+    steps::run(soak.args(["--time", time, "--rate", rate]).args(more))
+}
+
+/// Two hours of the collector's clock in half a minute, at a rate that a busy machine takes.
+fn soak_briefly() -> Result<()> {
+    let more = ["--speed", "240", "--ring-size", "64MiB"].map(str::to_owned);
+    soak("30s", "50k", false, &more)
 }
 
 /// Programs and tests at once: whole-program tests of one crate start the programs of another.

@@ -1,6 +1,7 @@
 //! A collector that is measured: started, left to settle, ended, counted.
 
 use anyhow::{Context, Result, bail, ensure};
+use bench::process::{flowd, output, signal};
 use clap::ValueEnum;
 use std::fs::{self, File};
 use std::io;
@@ -22,12 +23,17 @@ pub(crate) enum Kind {
 pub(crate) struct Cost {
     /// Flows that are stored.
     pub(crate) stored: u64,
-    /// Time of all its threads.
+    /// Flows that it was sent.
+    pub(crate) flows: u64,
+    /// Time of the threads that bring what is measured into the ring, while they did.
+    pub(crate) to_ring: Duration,
+    /// Time of all its threads, from start to end.
     pub(crate) cpu: Duration,
     /// Octets of memory at its peak, files that it mapped included.
     pub(crate) memory_max: u64,
-    /// Octets of the files it left.
-    pub(crate) disk: u64,
+    /// Octets a flow of the files it left, index included; of flowd those of the archive, in which
+    /// the last flows may not be yet.
+    pub(crate) disk: f64,
     /// How long after the last datagram it was still busy.
     pub(crate) settled: Duration,
 }
@@ -114,6 +120,21 @@ impl Running {
         }
     }
 
+    /// What flowd's threads have used, but for the one that archives (proc_pid_schedstat).
+    pub(crate) fn time_to_ring(&self) -> Result<Duration> {
+        let mut sum = Duration::ZERO;
+        for task in fs::read_dir(format!("/proc/{}/task", self.child.id())).context("threads")? {
+            let task = task.context("a thread")?.path();
+            let name = fs::read_to_string(task.join("comm")).context("a thread's name")?;
+            let stat = fs::read_to_string(task.join("schedstat")).context("a thread's time")?;
+            let nanos = stat.split_whitespace().next().and_then(|nanos| nanos.parse().ok());
+            if name.trim_end() != "archiver" {
+                sum += Duration::from_nanos(nanos.context("a thread's time")?);
+            }
+        }
+        Ok(sum)
+    }
+
     /// Clock ticks of user and system time (proc_pid_stat(5), fields 14 and 15).
     fn ticks(&self) -> Result<u64> {
         let path = format!("/proc/{}/stat", self.child.id());
@@ -124,20 +145,9 @@ impl Running {
     }
 
     /// Ends it as its user would.
-    pub(crate) fn end(self) -> Result<Cost> {
-        self.stop(libc::SIGTERM)
-    }
-
-    /// Kills it, so that nothing is added to what was done so far.
-    pub(crate) fn kill(self) -> Result<Cost> {
-        self.stop(libc::SIGKILL)
-    }
-
-    fn stop(mut self, signal: libc::c_int) -> Result<Cost> {
+    pub(crate) fn end(mut self) -> Result<Cost> {
         let id = libc::pid_t::try_from(self.child.id()).context("a process id")?;
-        // SAFETY: a system call without pointers, on a child that was not waited for yet.
-        let outcome = unsafe { libc::kill(id, signal) };
-        ensure!(outcome == 0, "end the collector: {}", io::Error::last_os_error());
+        signal(&self.child, libc::SIGTERM)?;
         let mut status = 0;
         // SAFETY: a rusage of zeros is a valid value of that plain struct.
         let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
@@ -149,44 +159,38 @@ impl Running {
             let micros = time.tv_sec * 1_000_000 + time.tv_usec;
             Duration::from_micros(u64::try_from(micros).unwrap_or(0))
         };
+        let (stored, disk) = self.stored()?;
         Ok(Cost {
-            stored: self.stored()?,
+            stored,
             cpu: time(usage.ru_utime) + time(usage.ru_stime),
             memory_max: u64::try_from(usage.ru_maxrss).unwrap_or(0) << 10,
-            disk: disk(&self.store)?,
-            settled: Duration::ZERO,
+            disk,
+            ..Cost::default()
         })
     }
 
-    fn stored(&self) -> Result<u64> {
+    /// Flows that are stored, and octets a flow.
+    fn stored(&self) -> Result<(u64, f64)> {
         match self.kind {
             Kind::Flowd => {
                 let mut command = Command::new(flowd()?);
                 command.args(["store", "info", "-o", "json", "--store"]).arg(&self.store);
                 let info: serde_json::Value = serde_json::from_slice(&output(&mut command)?)?;
-                info["flowRecords"].as_u64().context("a count of flows")
+                let count = |name: &str| info[name].as_u64().context(name.to_owned());
+                let octets = count("archiveBytes")? + count("indexBytes")?;
+                Ok((count("flowRecords")?, octets as f64 / count("archiveRecords")?.max(1) as f64))
             }
             Kind::Nfcapd => {
                 let mut command = Command::new("nfdump");
                 command.arg("-R").arg(&self.store).arg("-I");
                 let text = String::from_utf8(output(&mut command)?)?;
                 let line = text.lines().find_map(|line| line.strip_prefix("Flows:"));
-                line.and_then(|count| count.trim().parse().ok()).context("a count of flows")
+                let flows: Option<u64> = line.and_then(|count| count.trim().parse().ok());
+                let flows = flows.context("a count of flows")?;
+                Ok((flows, disk(&self.store)? as f64 / flows.max(1) as f64))
             }
         }
     }
-}
-
-fn output(command: &mut Command) -> Result<Vec<u8>> {
-    let output = command.stdin(Stdio::null()).output().context("count what is stored")?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Ok(output.stdout)
-}
-
-fn flowd() -> Result<PathBuf> {
-    let program = std::env::current_exe().context("find this program")?.with_file_name("flowd");
-    ensure!(program.exists(), "there is no {}: cargo build --release -p flowd", program.display());
-    Ok(program)
 }
 
 fn disk(folder: &Path) -> Result<u64> {

@@ -18,8 +18,9 @@ use std::time::Duration;
 #[command(
     name = "ingest",
     after_help = "Examples:\n  ingest burst                 20 M flows at 4 M a second\n  \
-                  ingest sustained --rounds 3  1.2 M flows a second for 60 s, archiving beside it\n  \
-                  ingest ring                  CPU up to the ring: flowd is killed before it archives"
+                  ingest sustained --rounds 3  1.2 M flows a second for 60 s, archiving beside it\n\n\
+                  Each collector gets --warm-up flows first, at a quarter of the rate: what is \
+                  measured is one that has been at work."
 )]
 struct Arguments {
     /// What is asked.
@@ -30,6 +31,9 @@ struct Arguments {
     /// Flows in all, instead of the question's own.
     #[arg(long, value_parser = parse_count)]
     flows: Option<u64>,
+    /// Flows that go before those that are measured.
+    #[arg(long, value_parser = parse_count, default_value = "16M")]
+    warm_up: u64,
     /// How often each collector gets the stream.
     #[arg(long, default_value_t = 3)]
     rounds: u32,
@@ -53,20 +57,20 @@ enum Question {
     Burst,
     /// Is a stream archived as fast as it comes?
     Sustained,
-    /// What does it cost to bring a flow into the ring?
-    Ring,
 }
 
 impl Question {
     /// Rate and flows.
     const fn load(self) -> (u64, u64) {
         match self {
-            Self::Burst | Self::Ring => (4_000_000, 20_000_000),
+            Self::Burst => (4_000_000, 20_000_000),
             Self::Sustained => (1_200_000, 72_000_000),
         }
     }
 }
 
+/// How long a collector may be busy after the last datagram.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Flows that are made beforehand; the stream repeats them.
 const REPEAT: u64 = 1_000_000;
 
@@ -85,14 +89,11 @@ fn run(arguments: &Arguments) -> Result<()> {
     let out = &mut std::io::stdout();
     writeln!(
         out,
-        "| collector | sent | a second | lost | CPU us a flow | memory MB | octets a flow | settled s |\n\
-         |---|---|---|---|---|---|---|---|"
+        "| collector | sent | a second | lost | CPU us a flow to the ring | and in all | memory MB | octets a \
+         flow | settled s |\n|---|---|---|---|---|---|---|---|---|"
     )?;
     for _ in 0..arguments.rounds {
         for &kind in &arguments.collectors {
-            if arguments.load == Question::Ring && kind == Kind::Nfcapd {
-                continue;
-            }
             let (sent, cost) = round(arguments, kind)?;
             writeln!(out, "{}", line(kind, &sent, &cost))?;
         }
@@ -122,14 +123,23 @@ fn measure(arguments: &Arguments, kind: Kind, folder: &std::path::Path) -> Resul
         repeat: Some(REPEAT),
     };
     let running = Running::start(kind, folder, port, &arguments.flowd)?;
-    let sent = send::run(&load)?;
-    let settled = running.settle(Duration::from_secs(60))?;
-    let mut cost = match arguments.load {
-        Question::Ring => running.kill()?,
-        _ => running.end()?,
+    let warm_up = Load {
+        flows: arguments.warm_up,
+        rate: load.rate.map(|rate| rate / 4),
+        seed: 2,
+        ..load.clone()
     };
-    cost.settled = settled;
-    ensure!(cost.stored <= sent.flows, "{} stored of {} sent", cost.stored, sent.flows);
+    let warmed = match warm_up.flows {
+        0 => 0,
+        _ => send::run(&warm_up)?.flows,
+    };
+    running.settle(PATIENCE)?;
+    let before = running.time_to_ring()?;
+    let sent = send::run(&load)?;
+    let settled = running.settle(PATIENCE)?;
+    let to_ring = running.time_to_ring()?.saturating_sub(before);
+    let cost = Cost { settled, to_ring, flows: warmed + sent.flows, ..running.end()? };
+    ensure!(cost.stored <= cost.flows, "{} stored of {} sent", cost.stored, cost.flows);
     Ok((sent, cost))
 }
 
@@ -139,17 +149,22 @@ fn free_port() -> Result<u16> {
 }
 
 fn line(kind: Kind, sent: &Sent, cost: &Cost) -> String {
-    let flows = sent.flows as f64;
+    let (flows, all) = (sent.flows as f64, cost.flows as f64);
+    let to_ring = match kind {
+        Kind::Flowd => format!("{:.3}", cost.to_ring.as_secs_f64() * 1e6 / flows),
+        // One thread does everything.
+        Kind::Nfcapd => "-".to_owned(),
+    };
+    let lost = cost.flows - cost.stored;
     format!(
-        "| {} | {} | {:.2} M | {} ({:.2} %) | {:.3} | {} | {:.1} | {:.1} |",
+        "| {} | {} | {:.2} M | {lost} ({:.2} %) | {to_ring} | {:.3} | {} | {:.1} | {:.1} |",
         kind.name(),
         sent.flows,
         flows / sent.time.as_secs_f64() / 1e6,
-        sent.flows - cost.stored,
-        (sent.flows - cost.stored) as f64 * 100.0 / flows,
-        cost.cpu.as_secs_f64() * 1e6 / flows,
+        lost as f64 * 100.0 / flows,
+        cost.cpu.as_secs_f64() * 1e6 / all,
         cost.memory_max >> 20,
-        cost.disk as f64 / cost.stored.max(1) as f64,
+        cost.disk,
         cost.settled.as_secs_f64(),
     )
 }
