@@ -14,8 +14,9 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The state of a store. Counters include those of earlier collectors on it; after a kill those
-/// of a fifth of a second may be missing, while records are counted from what is held.
+/// The state of a store. Counters include those of earlier collectors on it. After a kill messages
+/// and records are counted that are in the ring; of what left no record there, a fifth of a second
+/// may be missing.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Info {
@@ -201,6 +202,8 @@ fn drops(statistics: &StoreStatistics) -> BTreeMap<String, u64> {
         collect,
         ring_drops,
         at: _,
+        saves: _,
+        counted: _,
         absences: _,
         appended: _,
         refused: _,

@@ -9,6 +9,7 @@
 //! that are still there: they are unlinked. Readers hold to the manifest and pass over blocks
 //! that it covers.
 
+use super::clearance::Clearance;
 use super::error::ArchiveError;
 use super::free_space::FreeSpace;
 use super::index::LedgerKeeper;
@@ -167,6 +168,7 @@ pub struct Archiver {
     pub(super) ledger: LedgerKeeper,
     /// What is to move to an object store; none if all stays here.
     pub(super) uploads: Option<Arc<Uploads>>,
+    clearance: Arc<Clearance>,
     retry_at: UnixMillis,
     /// When a failure was last logged.
     complained_at: UnixMillis,
@@ -225,6 +227,7 @@ impl Archiver {
             care,
             ledger,
             uploads,
+            clearance: Arc::default(),
             retry_at: UnixMillis(i64::MIN),
             complained_at: UnixMillis(i64::MIN),
         };
@@ -236,6 +239,12 @@ impl Archiver {
     #[must_use]
     pub fn counters(&self) -> Arc<ArchiveCounters> {
         Arc::clone(&self.counters)
+    }
+
+    /// Which blocks it may take, for somebody to say.
+    #[must_use]
+    pub fn clearance(&self) -> Arc<Clearance> {
+        Arc::clone(&self.clearance)
     }
 
     /// Who moves segments to the object store that the archive is bound to, so long after the end
@@ -296,7 +305,7 @@ impl Archiver {
         if self.care.is_held_back {
             return Ok(());
         }
-        let groups = groups(self.ring.sealed_blocks());
+        let groups = groups(self.ring.sealed_blocks(), &self.clearance);
         let archived =
             groups.iter().try_for_each(|blocks| self.archive(blocks, &in_time).map(drop));
         let recorded = self.record_losses();
@@ -326,7 +335,7 @@ impl Archiver {
         let sealed = self.ring.sealed_blocks();
         let mut waiting: u64 = sealed.iter().map(|block| block.size).sum();
         let pressed = waiting > self.config.sealed_size_max;
-        for blocks in groups(sealed) {
+        for blocks in groups(sealed, &self.clearance) {
             // Once pressed, room is made for some time, so that segments are not slivers.
             let presses = pressed && waiting > self.config.sealed_size_max / 2;
             if presses || self.is_due(&blocks, now) {
@@ -577,10 +586,10 @@ fn take_up_files(
     Ok(withdrawn)
 }
 
-/// Blocks by hour and type, the oldest hour first, each in the order of receipt.
-pub(super) fn groups(blocks: Vec<SealedBlock>) -> Vec<Vec<SealedBlock>> {
+/// Blocks that may go, by hour and type, the oldest hour first, each in the order of receipt.
+pub(super) fn groups(blocks: Vec<SealedBlock>, clearance: &Clearance) -> Vec<Vec<SealedBlock>> {
     let mut groups: BTreeMap<(i64, u8), Vec<SealedBlock>> = BTreeMap::new();
-    for block in blocks {
+    for block in blocks.into_iter().filter(|block| clearance.has(block.id)) {
         let record_type = block.id.lane.record_type();
         let group = groups.entry((block.hour, record_type as u8));
         group.or_default().push(block);

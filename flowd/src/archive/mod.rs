@@ -31,6 +31,7 @@
 
 mod archiver;
 mod buffers;
+mod clearance;
 mod cluster;
 mod columns;
 mod compact;
@@ -64,6 +65,7 @@ mod tests;
 mod verify_tests;
 
 pub use archiver::{ArchiveConfig, ArchiveCounters, Archiver, OpenStore, open_store};
+pub use clearance::Clearance;
 pub use columns::{block_batch, block_rows};
 pub use compact::Merged;
 pub use error::ArchiveError;
