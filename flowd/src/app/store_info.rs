@@ -37,6 +37,9 @@ pub struct Info {
     /// What of it is on an object store; none if the store is bound to none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub objects: Option<ObjectsInfo>,
+    /// Octets of segments that were let go or merged into others, and whose files stay for a
+    /// quarter of an hour for those who read them.
+    pub withdrawn_bytes: u64,
     /// Octets of indexes.
     pub index_bytes: u64,
     /// What the running collector's ring takes, and how fast it is filled.
@@ -142,6 +145,7 @@ pub fn read(store: &Path) -> Result<Info> {
         archive_bytes: snapshot.archive_bytes(),
         segments: snapshot.segment_count(),
         objects: objects(store, &snapshot)?,
+        withdrawn_bytes: snapshot.withdrawn_bytes()?,
         index_bytes: snapshot.index_bytes(),
         ring: (is_collecting == Some(true)).then_some(statistics.ring),
         received: snapshot.received().map(|(first, last)| (text(first), text(last))),
