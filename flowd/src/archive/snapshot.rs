@@ -7,8 +7,8 @@
 //! order would need a second look: blocks that are archived and unlinked between the two
 //! would be in neither, and where they were their lane's last, no gap would show it.
 
-use super::archiver::segment_files;
 use super::error::ArchiveError;
+use super::files::segment_files;
 use super::index::{Answer, index_dir};
 use super::manifest::{Expired, Held, LossEntry, Manifest, SegmentEntry};
 use super::objects::Objects;
@@ -70,25 +70,16 @@ impl StoreSnapshot {
     /// # Errors
     /// If there is no store, or its manifest cannot be read.
     pub fn open(path: &Path) -> Result<Self, ArchiveError> {
-        Self::open_for(path, &|_, _| true)
+        Self::open_beside(path, &|_, _| true, &Answer::default())
     }
 
     /// Looks at a store for a range of time: of segments and losses only those are listed that
     /// may have something in it, and maybe others. What it costs depends on the range rather
     /// than on how much the store holds: no segment's file is looked at.
     ///
-    /// # Errors
-    /// As [`StoreSnapshot::open`].
-    pub fn open_for(
-        path: &Path,
-        overlaps: &dyn Fn(i64, i64) -> bool,
-    ) -> Result<Self, ArchiveError> {
-        Self::open_beside(path, overlaps, &Answer::default())
-    }
-
-    /// The same without segments of which the ledger denies that they have what is asked for.
-    /// What the store holds and lacks is told as if they were listed. The ledger must be opened
-    /// first, so that what it knows is in the manifest that is read.
+    /// Segments are left out of which the ledger denies that they have what is asked for. What the
+    /// store holds and lacks is told as if they were listed. The ledger must be opened first, so
+    /// that what it knows is in the manifest that is read.
     ///
     /// # Errors
     /// As [`StoreSnapshot::open`].

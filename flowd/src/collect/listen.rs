@@ -25,6 +25,8 @@ use tracing::warn;
 
 /// How long a worker waits for traffic before it looks at the wish to stop.
 pub(super) const WAIT: Duration = Duration::from_millis(100);
+/// Datagrams that are taken out of a socket at its start, so that no flood keeps it from its end.
+const EARLY_COUNT_MAX: usize = 4_096;
 /// How long after the wish to stop a worker goes on taking what has arrived already.
 pub(super) const DRAIN_MILLIS_MAX: i64 = 1_000;
 
@@ -90,6 +92,9 @@ pub fn listen(
     while sockets.len() < config.worker_count {
         sockets.push(open(address, true).map_err(fail)?);
     }
+    for socket in sockets.iter().filter(|_| config.worker_count > 1) {
+        discard_early(socket).map_err(fail)?;
+    }
     let mut workers = Vec::with_capacity(sockets.len());
     for socket in sockets {
         socket.set_read_timeout(Some(WAIT)).map_err(fail)?;
@@ -118,6 +123,16 @@ pub fn listen(
         }
     }
     Ok(workers)
+}
+
+/// Takes out what came before all sockets shared the port. What follows it of its sender may lie in
+/// another, and two workers that took up one sequence would see a gap where there is none. It is
+/// what was sent before anybody listened, and counts as lost.
+fn discard_early(socket: &UdpSocket) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    let is_there = || socket.recv(&mut [0]).is_ok();
+    (0..EARLY_COUNT_MAX).take_while(|_| is_there()).for_each(drop);
+    socket.set_nonblocking(false)
 }
 
 /// One socket with its decoder: everything that a thread needs.

@@ -131,7 +131,7 @@ fn message(number: u32) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
     #[test]
     fn counted_is_what_is_stored_whatever_a_kill_comes_between(
         steps in prop::collection::vec(step(), 1..60),
