@@ -3,7 +3,7 @@
 
 use super::clock;
 use super::elements::Keeper;
-use crate::collect::{Books, DecoderConfig, PendingStore, TemplateStore};
+use crate::collect::{Books, DecoderConfig, PendingStore, Sequences, TemplateStore};
 use anyhow::{Context, Result};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -43,36 +43,38 @@ impl Memory {
         }
     }
 
-    /// Takes over what the last collector knew, before the first message is decoded.
-    pub(super) fn restore(&mut self) -> Result<Restored> {
+    /// Takes over what the last collector knew at its save of this number, before the first
+    /// message is decoded.
+    pub(super) fn restore(&mut self, save: u64) -> Result<Restored> {
         self.elements = Keeper::open(&self.store);
         let Self { store, templates, pending, books, elements: _ } = self;
         let templates = templates.restore(store);
         let sets = pending.keep_in(store).with_context(|| cannot_keep(store))?;
         books.restored_sets(sets);
-        let sessions = books.restore_sequences(store);
+        let sessions = books.restore_sequences(store, save);
         Ok(Restored { templates, sets, sessions })
     }
 
-    /// Saves what has changed, as often as the counters are.
+    /// Saves what has changed but the sequences, as often as the counters are.
     pub(super) fn save(&mut self) -> Result<()> {
-        let Self { store, templates, pending, books, elements } = self;
+        let Self { store, templates, pending, elements, books: _ } = self;
         let kept = elements.keep(store);
-        let saved = [
-            pending.save(),
-            books.save_sequences(store),
-            templates.save_if_due(store, clock::now()),
-        ];
+        let saved = [pending.save(), templates.save_if_due(store, clock::now())];
         outcome(store, kept, saved)
     }
 
-    /// Saves all, at the end.
+    /// Saves all but the sequences, at the end.
     pub(super) fn save_all(&mut self) -> Result<()> {
-        let Self { store, templates, pending, books, elements } = self;
+        let Self { store, templates, pending, elements, books: _ } = self;
         let kept = elements.keep(store);
-        let saved =
-            [pending.finish(), books.save_sequences(store), templates.save(store, clock::now())];
+        let saved = [pending.finish(), templates.save(store, clock::now())];
         outcome(store, kept, saved)
+    }
+
+    /// Saves where the sequences stood, just before the counters of that moment.
+    pub(super) fn save_sequences(&self, sequences: Option<Sequences>) -> Result<()> {
+        let saved = self.books.save_sequences(&self.store, sequences);
+        saved.with_context(|| cannot_keep(&self.store))
     }
 }
 
@@ -102,7 +104,7 @@ mod tests {
     fn a_file_that_cannot_be_written_keeps_no_other_from_being_saved() {
         let store = tempfile::tempdir().unwrap();
         let mut memory = Memory::new(store.path(), &Arc::new(Books::default()));
-        memory.restore().unwrap();
+        memory.restore(0).unwrap();
         ie_learned::learn(&Description {
             exporter: None,
             enterprise: 500_067,

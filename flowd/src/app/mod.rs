@@ -12,6 +12,7 @@ mod elements;
 mod explain;
 pub mod export;
 pub mod import;
+mod marks;
 mod priority;
 pub mod query;
 mod refusals;

@@ -310,11 +310,8 @@ fn coverage(statistics: &StoreStatistics, snapshot: &StoreSnapshot, range: TimeR
     let refused =
         statistics.refused.iter().map(|it| gap((it.since, it.until), Some(it.records), &it.reason));
     let absent = statistics.absences.iter().map(|&absence| gap(absence, None, "noCollector"));
-    // All that is held is less than all there ever was; that is news only to who asks for more.
-    let expired = snapshot
-        .expired
-        .filter(|_| !range.is_all())
-        .map(|expired| gap(expired.received, Some(expired.flow_rows), EXPIRED));
+    let expired =
+        snapshot.expired.map(|expired| gap(expired.received, Some(expired.flow_rows), EXPIRED));
     let gaps = lost.chain(refused).chain(absent).chain(expired);
     Coverage {
         span: snapshot.received().map(|(first, last)| (UnixMillis(first), UnixMillis(last))),

@@ -1,8 +1,9 @@
 //! STORE/statistics.json: what the collectors of a store have counted, over restarts.
 
 use super::control;
-use super::refusals::{Refusals, Refused};
-use super::ring_use::{RingMeter, RingUse};
+use super::marks::Marks;
+use super::refusals::Refused;
+use super::ring_use::RingUse;
 use crate::archive::LossEntry;
 use crate::collect::{Books, Statistics, replace_file};
 use crate::model::time::UnixMillis;
@@ -15,7 +16,6 @@ use std::fs;
 use std::io;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use tracing::warn;
 
 /// What a running collector is asked for.
@@ -35,6 +35,11 @@ pub(super) fn socket(store: &Path) -> PathBuf {
 pub(super) struct StoreStatistics {
     /// When they were read, in milliseconds since 1970.
     pub(super) at: i64,
+    /// How often they were saved.
+    pub(super) saves: u64,
+    /// How far they reach into the ring; none of those that a running collector tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) counted: Option<Marks>,
     /// When nobody listened, from the end of one collector to the start of the next, in
     /// milliseconds since 1970.
     pub(super) absences: Vec<(i64, i64)>,
@@ -52,28 +57,38 @@ pub(super) struct StoreStatistics {
     pub(super) ring: RingUse,
 }
 
-impl StoreStatistics {
-    /// The counters now, on top of those of earlier runs.
-    pub(super) fn now(
-        earlier: &Self,
-        at: UnixMillis,
-        books: &Books,
-        ring: &Ring,
-        refusals: &Mutex<Refusals>,
-        meter: &RingMeter,
-    ) -> Self {
-        let mut sum = earlier.clone();
-        sum.at = at.0;
-        sum.untold = ring.untold_losses().into_iter().map(LossEntry::from).collect();
-        {
-            let mut refusals = refusals.lock().unwrap_or_else(PoisonError::into_inner);
-            refusals.note(at, ring.drops());
-            sum.refused = refusals.times().to_vec();
+/// The counters of one run, as they were read.
+#[derive(Debug)]
+pub(super) struct Reading {
+    /// When.
+    pub(super) at: UnixMillis,
+    collect: Statistics,
+    appended: u64,
+    ring_drops: Vec<(RingDrop, u64)>,
+    untold: Vec<LossEntry>,
+}
+
+impl Reading {
+    /// Reads them.
+    pub(super) fn new(at: UnixMillis, books: &Books, ring: &Ring) -> Self {
+        Self {
+            at,
+            collect: books.statistics(),
+            appended: ring.appended().value(),
+            ring_drops: ring.drops().iter().filter(|(_, count)| *count > 0).collect(),
+            untold: ring.untold_losses().into_iter().map(LossEntry::from).collect(),
         }
-        sum.collect.add(&books.statistics());
-        sum.appended += ring.appended().value();
-        sum.ring = meter.look(at, ring);
-        for (reason, count) in ring.drops().iter().filter(|(_, count)| *count > 0) {
+    }
+}
+
+impl StoreStatistics {
+    /// These of earlier runs and those of this one.
+    pub(super) fn and(&self, reading: Reading) -> Self {
+        let Reading { at, collect, appended, ring_drops, untold } = reading;
+        let mut sum = Self { at: at.0, counted: None, untold, ..self.clone() };
+        sum.collect.add(&collect);
+        sum.appended += appended;
+        for (reason, count) in ring_drops {
             *sum.ring_drops.entry(RingDrop::name(reason).to_owned()).or_default() += count;
         }
         sum

@@ -20,7 +20,7 @@ pub fn expire(store: &Path, retention: Retention, dry_run: bool) -> Result<Expir
         let manifest = Manifest::load(&archive_dir)?;
         let wanted = retention.wanted(&archive_dir)?;
         let is_here = |segment: &SegmentEntry| archive_dir.join(&segment.path).exists();
-        return Ok(retention.due(&manifest, Some(now), wanted, &is_here));
+        return Ok(retention.due(&archive_dir, &manifest, Some(now), wanted, &is_here));
     }
     // The files go at once: who runs this wants the room.
     let mut archiver = open(store, ArchiveConfig { unlink_grace_millis: 0, ..config(retention) })?;

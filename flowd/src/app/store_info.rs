@@ -14,8 +14,9 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The state of a store. Counters include those of earlier collectors on it; after a kill those
-/// of a fifth of a second may be missing, while records are counted from what is held.
+/// The state of a store. Counters include those of earlier collectors on it. After a kill messages
+/// and records are counted that are in the ring; of what left no record there, a fifth of a second
+/// may be missing.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Info {
@@ -36,6 +37,9 @@ pub struct Info {
     /// What of it is on an object store; none if the store is bound to none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub objects: Option<ObjectsInfo>,
+    /// Octets of segments that were let go or merged into others, and whose files stay for a
+    /// quarter of an hour for those who read them.
+    pub withdrawn_bytes: u64,
     /// Octets of indexes.
     pub index_bytes: u64,
     /// What the running collector's ring takes, and how fast it is filled.
@@ -141,6 +145,7 @@ pub fn read(store: &Path) -> Result<Info> {
         archive_bytes: snapshot.archive_bytes(),
         segments: snapshot.segment_count(),
         objects: objects(store, &snapshot)?,
+        withdrawn_bytes: snapshot.withdrawn_bytes()?,
         index_bytes: snapshot.index_bytes(),
         ring: (is_collecting == Some(true)).then_some(statistics.ring),
         received: snapshot.received().map(|(first, last)| (text(first), text(last))),
@@ -201,6 +206,8 @@ fn drops(statistics: &StoreStatistics) -> BTreeMap<String, u64> {
         collect,
         ring_drops,
         at: _,
+        saves: _,
+        counted: _,
         absences: _,
         appended: _,
         refused: _,

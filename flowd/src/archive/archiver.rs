@@ -9,24 +9,24 @@
 //! that are still there: they are unlinked. Readers hold to the manifest and pass over blocks
 //! that it covers.
 
+use super::clearance::Clearance;
+use super::config::{ArchiveConfig, ArchiveCounters};
 use super::error::ArchiveError;
+use super::files::{segment_files, take_up_files};
 use super::free_space::FreeSpace;
 use super::index::LedgerKeeper;
 use super::manifest::{Entry, LossEntry, Manifest, SegmentEntry, remove_if_there, sync_dir};
-use super::objects::{REMOTE_EXTENSION, UNWANTED_EXTENSION, Uploader, Uploads, is_mark};
+use super::objects::{Uploader, Uploads};
 use super::reindex::remove_leftovers;
-use super::retention::{Care, Retention, WithdrawnFile};
+use super::retention::{Care, WithdrawnFile};
 use super::schema::SegmentColumns;
-use super::segment::WITHDRAWN_EXTENSION;
-use super::writer::{NEW_SUFFIX, SegmentConfig, SegmentWriter};
-use crate::model::RecordType;
+use super::writer::SegmentWriter;
 use crate::model::time::UnixMillis;
 use crate::ring::{Block, BlockId, Recovery, Ring, RingConfig, RingError, SealedBlock, StoreLock};
-use crate::telemetry::{Counter, Flag};
+use crate::telemetry::Flag;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,79 +34,6 @@ use tracing::warn;
 
 /// At most so often a failure to archive is logged.
 const COMPLAIN_EVERY_MILLIS: i64 = 60_000;
-
-/// When blocks are archived, and into what.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ArchiveConfig {
-    /// Octets of sealed blocks beyond which the oldest are archived, whatever their age.
-    pub sealed_size_max: u64,
-    /// How long after its receipt a record may wait in a sealed block, in milliseconds.
-    pub block_age_max_millis: i64,
-    /// How long after its end an hour's blocks are archived, in milliseconds, so that those of
-    /// all shards are sealed.
-    pub hour_grace_millis: i64,
-    /// Rows after which a segment ends at the next block.
-    pub segment_rows_max: u64,
-    /// How long after a failure the next try is, in milliseconds.
-    pub retry_millis: i64,
-    /// What segments are made with.
-    pub segment: SegmentConfig,
-    /// How much is kept.
-    pub retention: Retention,
-    /// Are slivers merged once their hour is over?
-    pub merges: bool,
-    /// How long the file of a segment stays that the manifest lists no more, in milliseconds, for
-    /// those who read by an older one.
-    pub unlink_grace_millis: i64,
-}
-
-impl ArchiveConfig {
-    /// The configuration that goes with a ring of a size.
-    #[must_use]
-    pub fn for_ring(ring: &RingConfig) -> Self {
-        Self {
-            sealed_size_max: ring.ring_size_max / 2,
-            block_age_max_millis: 600_000,
-            hour_grace_millis: 15_000,
-            segment_rows_max: 4 << 20,
-            retry_millis: 5_000,
-            segment: SegmentConfig::default(),
-            retention: Retention::default(),
-            merges: true,
-            unlink_grace_millis: 900_000,
-        }
-    }
-}
-
-/// What a segment is called that the manifest does not list.
-const UNLISTED_EXTENSION: &str = "unlisted";
-
-/// What the archiver has done since it began.
-#[derive(Debug, Default)]
-pub struct ArchiveCounters {
-    /// Segments written.
-    pub segments: Counter,
-    /// Records in them.
-    pub rows: Counter,
-    /// Octets of them.
-    pub bytes: Counter,
-    /// Tries that failed; the blocks stay in the ring.
-    pub failures: Counter,
-    /// Segments let go.
-    pub expired_segments: Counter,
-    /// Records in them.
-    pub expired_rows: Counter,
-    /// Octets of them.
-    pub expired_bytes: Counter,
-    /// Of these records, such as went for want of room.
-    pub expired_for_room: Counter,
-    /// Segments that were merged into others.
-    pub merged_segments: Counter,
-    /// Records in them.
-    pub merged_rows: Counter,
-    /// Looks at which a disk nearly full kept everything from being archived.
-    pub held_back: Counter,
-}
 
 /// A store that this process writes to.
 #[derive(Debug)]
@@ -167,6 +94,7 @@ pub struct Archiver {
     pub(super) ledger: LedgerKeeper,
     /// What is to move to an object store; none if all stays here.
     pub(super) uploads: Option<Arc<Uploads>>,
+    clearance: Arc<Clearance>,
     retry_at: UnixMillis,
     /// When a failure was last logged.
     complained_at: UnixMillis,
@@ -225,6 +153,7 @@ impl Archiver {
             care,
             ledger,
             uploads,
+            clearance: Arc::default(),
             retry_at: UnixMillis(i64::MIN),
             complained_at: UnixMillis(i64::MIN),
         };
@@ -236,6 +165,12 @@ impl Archiver {
     #[must_use]
     pub fn counters(&self) -> Arc<ArchiveCounters> {
         Arc::clone(&self.counters)
+    }
+
+    /// Which blocks it may take, for somebody to say.
+    #[must_use]
+    pub fn clearance(&self) -> Arc<Clearance> {
+        Arc::clone(&self.clearance)
     }
 
     /// Who moves segments to the object store that the archive is bound to, so long after the end
@@ -296,7 +231,7 @@ impl Archiver {
         if self.care.is_held_back {
             return Ok(());
         }
-        let groups = groups(self.ring.sealed_blocks());
+        let groups = groups(self.ring.sealed_blocks(), &self.clearance);
         let archived =
             groups.iter().try_for_each(|blocks| self.archive(blocks, &in_time).map(drop));
         let recorded = self.record_losses();
@@ -326,7 +261,7 @@ impl Archiver {
         let sealed = self.ring.sealed_blocks();
         let mut waiting: u64 = sealed.iter().map(|block| block.size).sum();
         let pressed = waiting > self.config.sealed_size_max;
-        for blocks in groups(sealed) {
+        for blocks in groups(sealed, &self.clearance) {
             // Once pressed, room is made for some time, so that segments are not slivers.
             let presses = pressed && waiting > self.config.sealed_size_max / 2;
             if presses || self.is_due(&blocks, now) {
@@ -520,67 +455,10 @@ impl Archiver {
     }
 }
 
-/// Looks at the files that are there: what a kill left half written goes, what is withdrawn goes
-/// later, and what no line tells of is put aside.
-fn take_up_files(
-    archive_dir: &Path,
-    manifest: &Manifest,
-    grace_millis: i64,
-) -> Result<Vec<WithdrawnFile>, ArchiveError> {
-    let held: BTreeSet<&str> = manifest.segments().map(|segment| segment.path.as_str()).collect();
-    let lines = manifest.entries().filter_map(Entry::segment);
-    let told: BTreeSet<&str> = lines.map(|segment| segment.path.as_str()).collect();
-    let mut withdrawn = Vec::new();
-    for path in segment_files(archive_dir)? {
-        let relative = path.strip_prefix(archive_dir).ok().and_then(Path::to_str).unwrap_or("");
-        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("");
-        let id = stem.parse::<u64>().ok();
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("parquet") if held.contains(relative) => {}
-            Some("parquet") if id.is_some_and(|id| manifest.may_list(id)) => {}
-            Some("parquet")
-                if told.contains(relative) || id.is_some_and(|id| manifest.is_past(id)) =>
-            {
-                // Withdrawn just before a kill.
-                let due = UnixMillis(i64::MIN);
-                withdrawn.push(WithdrawnFile { path, is_renamed: false, due });
-            }
-            // Whoever reads all files by a pattern would find its records twice. It is kept
-            // under another name: should the manifest be an old copy, it has the only ones.
-            Some("parquet") => {
-                let aside = path.with_extension(UNLISTED_EXTENSION);
-                fs::rename(&path, &aside).map_err(ArchiveError::io("rename", &path))?;
-                warn!(file = %aside.display(), "a segment that the manifest does not list");
-            }
-            // Of an object: it goes if the segment was withdrawn, and else is what the segment is.
-            Some(REMOTE_EXTENSION | UNWANTED_EXTENSION) => {
-                let path = path.with_extension("parquet");
-                let relative = Path::new(relative).with_extension("parquet");
-                let relative = relative.to_str().unwrap_or("");
-                let is_past =
-                    || told.contains(relative) || id.is_some_and(|id| manifest.is_past(id));
-                if !held.contains(relative) && is_past() {
-                    let due = UnixMillis(i64::MIN);
-                    withdrawn.push(WithdrawnFile { path, is_renamed: true, due });
-                }
-            }
-            Some(WITHDRAWN_EXTENSION) => {
-                // When it was renamed, by the file system's own clock.
-                let renamed = fs::metadata(&path).map_or(0, |file| file.ctime());
-                let due = UnixMillis(renamed.saturating_mul(1_000).saturating_add(grace_millis));
-                let path = path.with_extension("parquet");
-                withdrawn.push(WithdrawnFile { path, is_renamed: true, due });
-            }
-            _ => remove_if_there(&path)?,
-        }
-    }
-    Ok(withdrawn)
-}
-
-/// Blocks by hour and type, the oldest hour first, each in the order of receipt.
-pub(super) fn groups(blocks: Vec<SealedBlock>) -> Vec<Vec<SealedBlock>> {
+/// Blocks that may go, by hour and type, the oldest hour first, each in the order of receipt.
+pub(super) fn groups(blocks: Vec<SealedBlock>, clearance: &Clearance) -> Vec<Vec<SealedBlock>> {
     let mut groups: BTreeMap<(i64, u8), Vec<SealedBlock>> = BTreeMap::new();
-    for block in blocks {
+    for block in blocks.into_iter().filter(|block| clearance.has(block.id)) {
         let record_type = block.id.lane.record_type();
         let group = groups.entry((block.hour, record_type as u8));
         group.or_default().push(block);
@@ -590,52 +468,4 @@ pub(super) fn groups(blocks: Vec<SealedBlock>) -> Vec<Vec<SealedBlock>> {
         group.sort_by_key(|block| (block.received.0, block.id));
     }
     groups
-}
-
-/// The segments in an archive's directories, and what is left of segments that were being
-/// written.
-pub(super) fn segment_files(archive_dir: &Path) -> Result<Vec<PathBuf>, ArchiveError> {
-    let mut files = Vec::new();
-    for root in [RecordType::Flow, RecordType::Options, RecordType::Counters] {
-        let root = match root {
-            RecordType::Flow => archive_dir.to_owned(),
-            other => archive_dir.join(other.name()),
-        };
-        for date in entries(&root, "date=")? {
-            for hour in entries(&date, "hour=")? {
-                for path in entries(&hour, "")? {
-                    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
-                    let id = name.strip_suffix(".parquet").map(str::parse::<u64>);
-                    let is_withdrawn = name.ends_with(&format!(".{WITHDRAWN_EXTENSION}"));
-                    if matches!(id, Some(Ok(_)))
-                        || is_withdrawn
-                        || is_mark(name)
-                        || name.ends_with(NEW_SUFFIX)
-                    {
-                        files.push(path);
-                    }
-                }
-            }
-        }
-    }
-    Ok(files)
-}
-
-pub(super) fn entries(directory: &Path, prefix: &str) -> Result<Vec<PathBuf>, ArchiveError> {
-    let listed = match fs::read_dir(directory) {
-        Err(error)
-            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
-        {
-            return Ok(Vec::new());
-        }
-        result => result.map_err(ArchiveError::io("read", directory))?,
-    };
-    let paths = listed.map(|entry| Ok(entry?.path()));
-    let paths: io::Result<Vec<_>> = paths.collect();
-    let mut paths = paths.map_err(ArchiveError::io("read", directory))?;
-    paths.retain(|path| {
-        let name = path.file_name().and_then(|name| name.to_str());
-        name.is_some_and(|name| name.starts_with(prefix))
-    });
-    Ok(paths)
 }

@@ -32,12 +32,15 @@
 mod archiver;
 mod buffers;
 mod checks;
+mod clearance;
 mod cluster;
 mod columns;
 mod compact;
+mod config;
 mod elements;
 mod encodings;
 mod error;
+mod files;
 mod free_space;
 pub mod index;
 mod manifest;
@@ -64,10 +67,12 @@ mod tests;
 #[cfg(test)]
 mod verify_tests;
 
-pub use archiver::{ArchiveConfig, ArchiveCounters, Archiver, OpenStore, open_store};
+pub use archiver::{Archiver, OpenStore, open_store};
 pub use checks::TailEntry;
+pub use clearance::Clearance;
 pub use columns::{block_batch, block_rows};
 pub use compact::Merged;
+pub use config::{ArchiveConfig, ArchiveCounters};
 pub use error::ArchiveError;
 pub use manifest::{
     Covered, Entry, Expired, Held, LossEntry, Manifest, RowGroupEntry, SegmentEntry,

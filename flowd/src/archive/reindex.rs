@@ -5,8 +5,8 @@
 //! lock is held all the same: of a collector at work, sidecars that are written but not listed
 //! yet would be taken for leftovers.
 
-use super::archiver::entries;
 use super::error::ArchiveError;
+use super::files::entries;
 use super::index::{
     Day, IndexBuilder, LedgerKeeper, Sidecar, date_of, day_path, index_dir, sidecar_path,
 };

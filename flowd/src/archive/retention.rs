@@ -11,12 +11,13 @@
 use super::archiver::Archiver;
 use super::error::ArchiveError;
 use super::free_space::FreeSpace;
+use super::index::{date_of, day_path, ledger_size};
 use super::manifest::{
     Entry, Manifest, SegmentEntry, WithdrawReason, WithdrawnEntry, remove_if_there,
 };
 use super::segment::withdrawn_path;
 use crate::model::time::{HOUR_MILLIS, UnixMillis};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,7 +41,7 @@ const WITHDRAWN_MAX: usize = 1_000;
 pub struct Retention {
     /// Hours that ended longer ago than this go, in milliseconds; none: whatever its age.
     pub keep_millis: Option<i64>,
-    /// The oldest go while the archive's segments and their index have more octets than this.
+    /// The oldest go while the archive's segments and all of the index have more octets than this.
     pub keep_size: Option<u64>,
     /// The oldest go while fewer octets than this are free; none: see [`Retention::keep_free`].
     pub keep_free: Option<u64>,
@@ -103,12 +104,13 @@ impl Retention {
         Ok(keep.saturating_sub(free))
     }
 
-    /// What is to go. `now` is none where ages cannot be trusted; `wanted` octets are to become
-    /// free besides, for
-    /// which only segments go that are here rather than on an object store.
+    /// What is to go of an archive. `now` is none where ages cannot be trusted; `wanted` octets are
+    /// to become free besides, for which only segments go that are here rather than on an object
+    /// store.
     #[must_use]
     pub fn due(
         &self,
+        archive_dir: &Path,
         manifest: &Manifest,
         now: Option<UnixMillis>,
         wanted: u64,
@@ -120,6 +122,8 @@ impl Retention {
             hours.entry(segment.hour).or_default().push(segment);
             size += octets(segment);
         }
+        let mut days = self.keep_size.map(|_| Days::of(archive_dir, manifest)).unwrap_or_default();
+        size += days.octets();
         let mut expiry = Expiry::default();
         let mut freed = 0;
         for (hour, segments) in hours {
@@ -139,12 +143,49 @@ impl Retention {
                     }
                 }
                 expiry.for_room |= !is_old && !is_too_much;
-                size -= octets(segment);
-                freed += octets(segment);
+                let gone = octets(segment) + days.let_go(segment);
+                size -= gone;
+                freed += gone;
                 expiry.segments.push(segment.clone());
             }
         }
         expiry
+    }
+}
+
+/// What the index has beside that of each segment: a file a day, which goes with the last segment
+/// of its day, and the ledger of addresses.
+#[derive(Debug, Default)]
+struct Days<'a> {
+    /// By date how many segments there are, and how many octets the file has.
+    files: BTreeMap<&'a str, (usize, u64)>,
+    ledger_size: u64,
+}
+
+impl<'a> Days<'a> {
+    fn of(archive_dir: &Path, manifest: &'a Manifest) -> Self {
+        let mut files: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
+        for segment in manifest.segments() {
+            let (segments, _) = files.entry(date_of(&segment.path)).or_insert_with(|| {
+                let file = fs::metadata(day_path(archive_dir, &segment.path));
+                (0, file.map_or(0, |file| file.len()))
+            });
+            *segments += 1;
+        }
+        Self { files, ledger_size: ledger_size(archive_dir) }
+    }
+
+    fn octets(&self) -> u64 {
+        self.files.values().map(|(_, octets)| octets).sum::<u64>() + self.ledger_size
+    }
+
+    /// Notes that a segment goes; the octets that go with it.
+    fn let_go(&mut self, segment: &SegmentEntry) -> u64 {
+        let Some((segments, octets)) = self.files.get_mut(date_of(&segment.path)) else {
+            return 0;
+        };
+        *segments = segments.saturating_sub(1);
+        if *segments == 0 { std::mem::take(octets) } else { 0 }
     }
 }
 
@@ -316,7 +357,7 @@ impl Archiver {
         let is_here = |segment: &SegmentEntry| {
             self.uploads.is_none() || self.archive_dir.join(&segment.path).exists()
         };
-        self.config.retention.due(&self.manifest, now, wanted, &is_here)
+        self.config.retention.due(&self.archive_dir, &self.manifest, now, wanted, &is_here)
     }
 
     /// Lets go what was found due.
@@ -382,9 +423,10 @@ impl Archiver {
         }
         let mut result = Ok(());
         let mut left = Vec::new();
+        let mut gone = Vec::new();
         for mut file in std::mem::take(&mut self.withdrawn) {
             match self.remove_file(&mut file, now) {
-                Ok(true) => {}
+                Ok(true) => gone.push(file.path),
                 Ok(false) => left.push(file),
                 Err(error) => {
                     left.push(file);
@@ -393,7 +435,27 @@ impl Archiver {
             }
         }
         self.withdrawn = left;
-        result
+        result.and(self.remove_days(&gone))
+    }
+
+    /// Removes the index of days that no segment is left of since these files are gone.
+    fn remove_days(&self, gone: &[PathBuf]) -> Result<(), ArchiveError> {
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let held: BTreeSet<&str> =
+            self.manifest.segments().map(|segment| date_of(&segment.path)).collect();
+        for path in gone {
+            let relative = path.strip_prefix(&self.archive_dir).ok().and_then(Path::to_str);
+            let Some(segment) = relative.filter(|segment| !held.contains(date_of(segment))) else {
+                continue;
+            };
+            let day = day_path(&self.archive_dir, segment);
+            remove_if_there(&day)?;
+            // What else is in its directory refuses that it goes.
+            day.parent().map(fs::remove_dir).and_then(Result::ok);
+        }
+        Ok(())
     }
 
     /// Is a withdrawn file gone now?

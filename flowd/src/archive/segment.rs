@@ -3,7 +3,7 @@
 
 use super::checks::{CheckedFile, CheckedTail, Checksums};
 use super::error::ArchiveError;
-use super::index::{Day, Sidecar, day_path, sidecar_path};
+use super::index::{Day, Sidecar};
 use super::manifest::SegmentEntry;
 use super::objects::{Objects, SegmentFile, remote_path};
 use super::schema::schema;
@@ -146,21 +146,6 @@ impl SegmentReader {
     /// If their file cannot be read. The segment can still be.
     pub fn day(&self) -> Result<Day, ArchiveError> {
         Day::read(self.objects.archive_dir(), &self.entry.path)
-    }
-
-    /// The file of its day.
-    pub(super) fn day_path(&self) -> PathBuf {
-        day_path(self.objects.archive_dir(), &self.entry.path)
-    }
-
-    /// Octets of its index.
-    pub(super) fn index_bytes(&self) -> u64 {
-        match &self.entry.index {
-            Some(index) => index.bytes,
-            // One that was made later, or none.
-            None => fs::metadata(sidecar_path(self.objects.archive_dir(), &self.entry.path))
-                .map_or(0, |file| file.len()),
-        }
     }
 
     /// How many row groups it has.

@@ -7,15 +7,15 @@
 //! order would need a second look: blocks that are archived and unlinked between the two
 //! would be in neither, and where they were their lane's last, no gap would show it.
 
-use super::archiver::segment_files;
 use super::error::ArchiveError;
-use super::index::{Answer, ledger_size};
+use super::files::segment_files;
+use super::index::{Answer, index_dir};
 use super::manifest::{Expired, Held, LossEntry, Manifest, SegmentEntry};
 use super::objects::Objects;
-use super::segment::SegmentReader;
+use super::segment::{SegmentReader, WITHDRAWN_EXTENSION};
 use crate::model::RecordType;
 use crate::ring::{Block, BlockId, Lane, RingError, Store};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +23,8 @@ use std::sync::Arc;
 /// How often a listing of the ring that shows gaps is made again. Blocks that begin while a
 /// directory is listed may be seen without those before them.
 const LISTINGS_MAX: usize = 4;
+/// Directories between that of the index and a sidecar of options: their kind, day and hour.
+const INDEX_DEPTH: usize = 3;
 
 /// Ring and archive as of one moment. Reading takes no lock and needs no right to write.
 #[derive(Debug)]
@@ -68,25 +70,16 @@ impl StoreSnapshot {
     /// # Errors
     /// If there is no store, or its manifest cannot be read.
     pub fn open(path: &Path) -> Result<Self, ArchiveError> {
-        Self::open_for(path, &|_, _| true)
+        Self::open_beside(path, &|_, _| true, &Answer::default())
     }
 
     /// Looks at a store for a range of time: of segments and losses only those are listed that
     /// may have something in it, and maybe others. What it costs depends on the range rather
     /// than on how much the store holds: no segment's file is looked at.
     ///
-    /// # Errors
-    /// As [`StoreSnapshot::open`].
-    pub fn open_for(
-        path: &Path,
-        overlaps: &dyn Fn(i64, i64) -> bool,
-    ) -> Result<Self, ArchiveError> {
-        Self::open_beside(path, overlaps, &Answer::default())
-    }
-
-    /// The same without segments of which the ledger denies that they have what is asked for.
-    /// What the store holds and lacks is told as if they were listed. The ledger must be opened
-    /// first, so that what it knows is in the manifest that is read.
+    /// Segments are left out of which the ledger denies that they have what is asked for. What the
+    /// store holds and lacks is told as if they were listed. The ledger must be opened first, so
+    /// that what it knows is in the manifest that is read.
     ///
     /// # Errors
     /// As [`StoreSnapshot::open`].
@@ -206,13 +199,22 @@ impl StoreSnapshot {
         self.held.bytes
     }
 
-    /// Octets of the index beside the segments.
+    /// Octets of the index beside the segments, as its files are on the disk.
     #[must_use]
     pub fn index_bytes(&self) -> u64 {
-        let sidecars: u64 = self.segments.iter().map(SegmentReader::index_bytes).sum();
-        let days: BTreeSet<PathBuf> = self.segments.iter().map(SegmentReader::day_path).collect();
-        let days = days.iter().filter_map(|path| fs::metadata(path).ok());
-        sidecars + days.map(|file| file.len()).sum::<u64>() + ledger_size(&self.archive_dir)
+        octets_in(&index_dir(&self.archive_dir), INDEX_DEPTH)
+    }
+
+    /// Octets of segments on the disk that were let go or merged into others, and stay for a while
+    /// for those who read them.
+    ///
+    /// # Errors
+    /// If the archive's directories cannot be read.
+    pub fn withdrawn_bytes(&self) -> Result<u64, ArchiveError> {
+        let files = segment_files(&self.archive_dir)?.into_iter();
+        let withdrawn =
+            files.filter(|path| path.extension().is_some_and(|it| it == WITHDRAWN_EXTENSION));
+        Ok(withdrawn.filter_map(|path| fs::metadata(path).ok()).map(|file| file.len()).sum())
     }
 
     /// The times of receipt of the first and the last record, in milliseconds since 1970.
@@ -231,6 +233,21 @@ impl StoreSnapshot {
 pub fn was_expired(store: &Path, segment: &SegmentEntry) -> Result<bool, ArchiveError> {
     let manifest = Manifest::load(&Store::find(store)?.archive_dir())?;
     Ok(manifest.has_let_go(segment.id))
+}
+
+/// Octets of the files in a directory, and so many levels below. What goes meanwhile takes none.
+fn octets_in(directory: &Path, levels: usize) -> u64 {
+    let entries = fs::read_dir(directory).into_iter().flatten();
+    let octets = entries.filter_map(|entry| {
+        let entry = entry.ok()?;
+        let file = entry.metadata().ok()?;
+        Some(match levels.checked_sub(1) {
+            Some(levels) if file.is_dir() => octets_in(&entry.path(), levels),
+            _ if file.is_file() => file.len(),
+            _ => 0,
+        })
+    });
+    octets.sum()
 }
 
 fn is_flow(record_type: RecordType) -> bool {

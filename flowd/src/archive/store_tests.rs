@@ -156,7 +156,7 @@ fn a_kill_between_any_two_steps_neither_loses_nor_doubles() {
             let mut writer = ring.writer(0, NOW).unwrap();
             append(&mut writer, &mut next, 600, HOUR);
             writer.seal_all().unwrap();
-            let blocks = groups(ring.sealed_blocks()).swap_remove(0);
+            let blocks = groups(ring.sealed_blocks(), &Clearance::default()).swap_remove(0);
             assert!(blocks.len() >= 3, "round {round}");
             // The archiver goes no further than `steps`, as if it had been killed there.
             if steps >= 1 {

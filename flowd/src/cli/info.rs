@@ -26,6 +26,13 @@ pub(super) fn print(info: &Info, out: &mut impl Write) -> io::Result<()> {
         info.segments,
         size(info.index_bytes)
     )?;
+    if info.withdrawn_bytes > 0 {
+        writeln!(
+            out,
+            "            {} of expired and merged segments stay for those who read them, for a quarter of an hour",
+            size(info.withdrawn_bytes)
+        )?;
+    }
     if let Some(objects) = &info.objects {
         writeln!(
             out,

@@ -2,8 +2,9 @@
 
 use super::exporters::{ExporterBooks, Exporters};
 use super::forward::{ForwardStatistics, ForwardTargets};
+use super::rounds::Rounds;
 use super::sflow::{SampleBooks, SampleStatistics};
-use super::standing::Standings;
+use super::standing::{Sequences, Standings};
 use crate::model::Origin;
 use crate::telemetry::{Counter, Drops, Reason};
 use serde::{Deserialize, Serialize};
@@ -178,6 +179,7 @@ pub struct Books {
     pub(super) redefinitions: Counter,
     pub(super) redefinitions_not_withdrawn: Counter,
     pub(super) standings: Standings,
+    pub(super) rounds: Rounds,
     /// Receivers of repeated datagrams, set once before any worker runs.
     forwarded: OnceLock<ForwardTargets>,
     exporters: Mutex<Exporters>,
@@ -197,17 +199,25 @@ impl Books {
     }
 
     /// Takes over where the exporters' sequences stood when an earlier collector of this
-    /// directory ended, of so many sessions: what was sent since is missing.
-    pub fn restore_sequences(&self, dir: &Path) -> usize {
-        self.standings.restore(dir)
+    /// directory made its save of that number, of so many sessions: what was sent since is
+    /// missing.
+    pub fn restore_sequences(&self, dir: &Path, save: u64) -> usize {
+        self.standings.restore(dir, save)
     }
 
-    /// Saves where the exporters' sequences stand, if they have moved.
+    /// Where the exporters' sequences stand, if they have moved since the last save, for the save
+    /// of this number. Asked between rounds they are of the moment that the counters are of.
+    #[must_use]
+    pub fn sequences(&self, save: u64) -> Option<Sequences> {
+        self.standings.sequences(save)
+    }
+
+    /// Writes them, beside those of the save before.
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn save_sequences(&self, dir: &Path) -> io::Result<()> {
-        self.standings.save(dir)
+    pub fn save_sequences(&self, dir: &Path, sequences: Option<Sequences>) -> io::Result<()> {
+        sequences.map_or(Ok(()), |sequences| self.standings.save(dir, sequences))
     }
 
     /// Counts what is repeated to these receivers among the rest. To be told once.

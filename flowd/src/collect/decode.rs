@@ -169,6 +169,11 @@ impl Decoder {
         self.core.retry(now, &mut Output { batch, full });
         self.core.expire(now);
         self.core.books.sessions_over_limit.add(self.sessions.take_given_way());
+        self.note_standings();
+    }
+
+    /// Notes where the sequences stand, to be saved even when this decoder is no more.
+    pub(super) fn note_standings(&mut self) {
         self.sessions.note_standings(&self.core.books.standings);
     }
 

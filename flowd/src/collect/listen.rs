@@ -11,6 +11,7 @@ use super::connections::ConnectionLimits;
 use super::decode::{Decoder, DecoderConfig};
 use super::forward::{ForwardTargets, Forwarder};
 use super::pending::PendingStore;
+use super::rounds::lock;
 use super::socket::{kernel_drops, open, set_receive_buffer, share_port};
 use super::template_cache::TemplateStore;
 use crate::model::FlowBatch;
@@ -18,12 +19,14 @@ use crate::model::time::UnixMillis;
 use crate::telemetry::Flag;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tracing::warn;
 
 /// How long a worker waits for traffic before it looks at the wish to stop.
 pub(super) const WAIT: Duration = Duration::from_millis(100);
+/// Datagrams that are taken out of a socket at its start, so that no flood keeps it from its end.
+const EARLY_COUNT_MAX: usize = 4_096;
 /// How long after the wish to stop a worker goes on taking what has arrived already.
 pub(super) const DRAIN_MILLIS_MAX: i64 = 1_000;
 
@@ -89,6 +92,9 @@ pub fn listen(
     while sockets.len() < config.worker_count {
         sockets.push(open(address, true).map_err(fail)?);
     }
+    for socket in sockets.iter().filter(|_| config.worker_count > 1) {
+        discard_early(socket).map_err(fail)?;
+    }
     let mut workers = Vec::with_capacity(sockets.len());
     for socket in sockets {
         socket.set_read_timeout(Some(WAIT)).map_err(fail)?;
@@ -98,7 +104,7 @@ pub fn listen(
             address,
             receive_buffer_size: size,
             arena: Arena::new(),
-            decoder: Decoder::new(&config.decoder, store, pending, Arc::clone(books)),
+            decoder: books.share(Decoder::new(&config.decoder, store, pending, Arc::clone(books))),
             batch: FlowBatch::new(),
             books: Arc::clone(books),
             access: Arc::clone(&config.access),
@@ -119,6 +125,16 @@ pub fn listen(
     Ok(workers)
 }
 
+/// Takes out what came before all sockets shared the port. What follows it of its sender may lie in
+/// another, and two workers that took up one sequence would see a gap where there is none. It is
+/// what was sent before anybody listened, and counts as lost.
+fn discard_early(socket: &UdpSocket) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    let is_there = || socket.recv(&mut [0]).is_ok();
+    (0..EARLY_COUNT_MAX).take_while(|_| is_there()).for_each(drop);
+    socket.set_nonblocking(false)
+}
+
 /// One socket with its decoder: everything that a thread needs.
 #[derive(Debug)]
 pub struct Worker {
@@ -126,7 +142,7 @@ pub struct Worker {
     receive_buffer_size: usize,
     socket: UdpSocket,
     arena: Arena,
-    decoder: Decoder,
+    decoder: Arc<Mutex<Decoder>>,
     batch: FlowBatch,
     books: Arc<Books>,
     access: Arc<Access>,
@@ -167,8 +183,7 @@ impl Worker {
         let mut idle_at = (self.clock)();
         while !stop.is_raised() {
             let count = self.arena.receive(&self.socket, Wait::ForOne)?;
-            let now = (self.clock)();
-            self.decode(count, now, sink);
+            let now = self.decode(count, sink);
             // A clock that was set back counts as due.
             let since_idle = now.0.saturating_sub(idle_at.0);
             if !(0..wait_millis).contains(&since_idle) {
@@ -180,23 +195,25 @@ impl Worker {
         let end = (self.clock)().0.saturating_add(DRAIN_MILLIS_MAX);
         loop {
             let count = self.arena.receive(&self.socket, Wait::No)?;
-            let now = (self.clock)();
-            self.decode(count, now, sink);
+            let now = self.decode(count, sink);
             if count == 0 || now.0 > end {
                 return self.housekeep(now, sink);
             }
         }
     }
 
-    /// Decodes a round's datagrams; its end is the receive time of all of them.
-    fn decode(&mut self, count: usize, now: UnixMillis, sink: &mut dyn FnMut(&FlowBatch)) {
-        for datagram in self.arena.datagrams(count) {
+    /// Decodes a round's datagrams; all of them were received at the time that is returned.
+    fn decode(&mut self, count: usize, sink: &mut dyn FnMut(&FlowBatch)) -> UnixMillis {
+        let Self { arena, decoder, batch, books, budgets, .. } = self;
+        let _round = books.round();
+        let now = (self.clock)();
+        let mut decoder = lock(decoder);
+        for datagram in arena.datagrams(count) {
             let Some((octets, peer)) = datagram else {
-                self.books.received(SLOT_SIZE);
-                self.books.datagram_drops.count(CollectDrop::Truncated, 1);
+                books.received(SLOT_SIZE);
+                books.datagram_drops.count(CollectDrop::Truncated, 1);
                 continue;
             };
-            let budgets = &mut self.budgets;
             let refused = if !self.access.allows(peer.ip()) {
                 Some((CollectDrop::NotAllowed, "--allow does not name the sender"))
             } else if budgets.as_mut().is_some_and(|budgets| !budgets.spend(peer.ip(), now)) {
@@ -206,34 +223,38 @@ impl Worker {
             };
             let Some((reason, words)) = refused else {
                 self.forwarder.forward(octets);
-                self.decoder.decode(octets, peer.into(), now, &mut self.batch, sink);
+                decoder.decode(octets, peer.into(), now, batch, sink);
                 continue;
             };
-            self.books.received(octets.len());
-            self.books.datagram_drops.count(reason, 1);
+            books.received(octets.len());
+            books.datagram_drops.count(reason, 1);
             if let Some(suppressed) = self.complaints.pass(peer.ip(), now) {
                 let from = peer.ip().to_canonical();
                 warn!(%from, reason = words, suppressed, "datagrams dropped");
             }
         }
-        self.hand_on(sink);
+        hand_on(batch, sink);
+        now
     }
 
     fn housekeep(&mut self, now: UnixMillis, sink: &mut dyn FnMut(&FlowBatch)) -> io::Result<()> {
-        self.decoder.idle(now, &mut self.batch, sink);
-        self.hand_on(sink);
+        let Self { decoder, batch, books, .. } = self;
+        let _round = books.round();
+        lock(decoder).idle(now, batch, sink);
+        hand_on(batch, sink);
         let drops = kernel_drops(&self.socket)?;
         let more = drops.wrapping_sub(self.kernel_drops_seen);
         self.kernel_drops_seen = drops;
-        self.books.kernel_drops.add(u64::from(more));
+        books.kernel_drops.add(u64::from(more));
         Ok(())
     }
+}
 
-    fn hand_on(&mut self, sink: &mut dyn FnMut(&FlowBatch)) {
-        if !self.batch.is_empty() {
-            sink(&self.batch);
-            self.batch.clear();
-        }
+/// Hands on what a round has decoded, before it ends.
+pub(super) fn hand_on(batch: &mut FlowBatch, sink: &mut dyn FnMut(&FlowBatch)) {
+    if !batch.is_empty() {
+        sink(batch);
+        batch.clear();
     }
 }
 

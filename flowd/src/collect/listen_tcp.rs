@@ -7,8 +7,9 @@ use super::books::{Books, CollectDrop, ConnectionEnd};
 use super::complaints::Complaints;
 use super::connections::{Connection, ConnectionLimits, Connections};
 use super::decode::Decoder;
-use super::listen::{DRAIN_MILLIS_MAX, ListenConfig, WAIT};
+use super::listen::{DRAIN_MILLIS_MAX, ListenConfig, WAIT, hand_on};
 use super::pending::PendingStore;
+use super::rounds::lock;
 use super::socket::{open_stream, raise_open_files};
 use super::stream::StreamError;
 use super::template_cache::TemplateStore;
@@ -20,7 +21,7 @@ use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token};
 use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tracing::warn;
 
@@ -64,12 +65,12 @@ pub fn listen_tcp(
         may_accept: true,
         connections: Connections::new(limits),
         scratch: vec![0; TURN_SIZE_MAX].into(),
-        decoder: Decoder::new(
+        decoder: books.share(Decoder::new(
             &config.decoder,
             Arc::clone(store),
             Arc::clone(pending),
             Arc::clone(books),
-        ),
+        )),
         batch: FlowBatch::new(),
         books: Arc::clone(books),
         access: Arc::clone(&config.access),
@@ -102,7 +103,7 @@ pub struct TcpWorker {
     connections: Connections,
     /// What one turn reads.
     scratch: Box<[u8]>,
-    decoder: Decoder,
+    decoder: Arc<Mutex<Decoder>>,
     batch: FlowBatch,
     books: Arc<Books>,
     access: Arc<Access>,
@@ -157,7 +158,11 @@ impl TcpWorker {
             let now = self.round(&mut events, Duration::ZERO, sink)?;
             let is_drained = !self.may_accept && self.connections.queued_count() == 0;
             if (is_drained && events.is_empty()) || now.0 > end {
-                self.end_all(now);
+                {
+                    let books = Arc::clone(&self.books);
+                    let _round = books.round();
+                    self.end_all(now);
+                }
                 self.housekeep(now, sink);
                 return Ok(());
             }
@@ -182,6 +187,8 @@ impl TcpWorker {
                 Token(place) => self.connections.enqueue(place),
             }
         }
+        let books = Arc::clone(&self.books);
+        let _round = books.round();
         let now = (self.clock)();
         if self.may_accept {
             self.accept(now);
@@ -195,7 +202,7 @@ impl TcpWorker {
                 Turn::Ends(end) => self.end(place, end, now),
             }
         }
-        self.hand_on(sink);
+        hand_on(&mut self.batch, sink);
         Ok(now)
     }
 
@@ -269,7 +276,7 @@ impl TcpWorker {
         let outcome = messages.take(octets, &mut |message| {
             came = true;
             left = left.saturating_sub(message.len());
-            decoder.decode(message, sender, now, batch, sink);
+            lock(decoder).decode(message, sender, now, batch, sink);
         });
         if came {
             *heard = now;
@@ -320,7 +327,7 @@ impl TcpWorker {
             self.complain(connection.peer, now, "connection ended", &"within a message");
         }
         self.books.connection_ends.count(end, 1);
-        self.decoder.disconnect(Peer::tcp(connection.peer));
+        lock(&self.decoder).disconnect(Peer::tcp(connection.peer));
     }
 
     fn end_all(&mut self, now: UnixMillis) {
@@ -330,8 +337,10 @@ impl TcpWorker {
     }
 
     fn housekeep(&mut self, now: UnixMillis, sink: &mut dyn FnMut(&FlowBatch)) {
-        self.decoder.idle(now, &mut self.batch, sink);
-        self.hand_on(sink);
+        let books = Arc::clone(&self.books);
+        let _round = books.round();
+        lock(&self.decoder).idle(now, &mut self.batch, sink);
+        hand_on(&mut self.batch, sink);
         let since_look = now.0.saturating_sub(self.looked.0);
         if (0..LOOK_INTERVAL_MILLIS).contains(&since_look) {
             return;
@@ -363,13 +372,6 @@ impl TcpWorker {
             let from = SocketAddr::new(peer.ip().to_canonical(), peer.port());
             let at = ListenAddress { transport: Transport::Tcp, address: self.address };
             warn!(%from, %at, %reason, suppressed, "{what}");
-        }
-    }
-
-    fn hand_on(&mut self, sink: &mut dyn FnMut(&FlowBatch)) {
-        if !self.batch.is_empty() {
-            sink(&self.batch);
-            self.batch.clear();
         }
     }
 }

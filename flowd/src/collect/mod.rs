@@ -60,6 +60,7 @@ mod plan;
 mod property_tests;
 #[cfg(test)]
 mod restart_tests;
+mod rounds;
 mod rows;
 mod saved;
 mod sequence;
@@ -90,5 +91,6 @@ pub use peer::{Peer, Transport};
 pub use pending::{PendingLimits, PendingStore};
 pub use saved::replace_file;
 pub use sflow::SampleStatistics;
+pub use standing::Sequences;
 pub use template_cache::{TemplateLimits, TemplateStore};
-pub use unsaved::Unsaved;
+pub use unsaved::{TakenUp, Unsaved};

@@ -26,7 +26,7 @@ impl Run {
         let books = Arc::new(Books::default());
         templates.restore(dir);
         books.restored_sets(pending.keep_in(dir).unwrap());
-        books.restore_sequences(dir);
+        books.restore_sequences(dir, 1);
         let (store, waiting) = (Arc::clone(&templates), Arc::clone(&pending));
         let decoder = Decoder::new(&config, store, waiting, Arc::clone(&books));
         Self { decoder, templates, pending, books }
@@ -37,7 +37,7 @@ impl Run {
         self.decoder.idle(UnixMillis(0), batch, &mut |_| panic!("there is room"));
         self.pending.finish().unwrap();
         self.templates.save(dir, UnixMillis(0)).unwrap();
-        self.books.save_sequences(dir).unwrap();
+        self.books.save_sequences(dir, self.books.sequences(1)).unwrap();
         let statistics = self.books.statistics();
         assert_eq!(statistics.sets_held, self.pending.count());
         statistics

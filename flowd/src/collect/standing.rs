@@ -1,8 +1,14 @@
 //! Where the sequences of all sessions stand, and how they go on over a restart:
 //! `STORE/sequences.bin`, so that what was lost while no collector ran is counted as lost.
 //!
-//! The file is saved together with the counters. After a kill both lack what came after the last
-//! save; what of it is stored is made up for ([`Unsaved`](super::Unsaved)).
+//! The file is saved with the counters of the same moment, just before them, and holds what was
+//! saved before too: whichever save the counters are of, where the sequences stood then is there.
+//! After a kill both lack what came after that; what of it is stored is made up for
+//! ([`Unsaved`](super::Unsaved)).
+//!
+//! ```text
+//! twice, this save and the one before: its number:8 octets:4 of these: a standing, another ..
+//! ```
 
 use super::saved::{self, Mark, read_origin, write_origin};
 use super::sequence::Sequence;
@@ -17,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const FILE_NAME: &str = "sequences.bin";
-const MARK: Mark = *b"flowdSQ1";
+const MARK: Mark = *b"flowdSQ2";
 /// Sessions whose standing is kept. When there are as many, one that sent but once gets no place,
 /// and for one that sent more those that sent but once give way, then those not heard of for
 /// longest.
@@ -59,6 +65,14 @@ struct State {
     /// Of an earlier collector, until they are heard of.
     earlier: HashMap<SessionKey, Standing>,
     has_changed: bool,
+    saved: Sequences,
+}
+
+/// Where the sequences of all sessions stood at a save.
+#[derive(Clone, Debug, Default)]
+pub struct Sequences {
+    save: u64,
+    standings: Vec<u8>,
 }
 
 impl Standings {
@@ -115,14 +129,25 @@ impl Standings {
         self.over_limit.value()
     }
 
-    /// Takes in what an earlier collector saved in a store's directory: how many sessions.
-    pub(super) fn restore(&self, dir: &Path) -> usize {
+    /// Takes in what an earlier collector saved in a store's directory with its save of that
+    /// number: how many sessions.
+    pub(super) fn restore(&self, dir: &Path, save: u64) -> usize {
         let path = path(dir);
         let Some(body) = saved::read(&path, MARK) else {
             return 0;
         };
         let mut reader = Reader::new(&body);
+        let (Some(last), Some(before)) = (read_save(&mut reader), read_save(&mut reader)) else {
+            saved::put_aside(&path, "it breaks its own format");
+            return 0;
+        };
+        // They are saved when they have moved: those of an earlier save are those of this one.
+        let is_last = last.save <= save;
+        let chosen = if is_last { last } else { before };
+        let mut reader = Reader::new(&chosen.standings);
         let mut state = self.state();
+        // What was saved after these goes with the next save.
+        state.has_changed = !is_last;
         while !reader.is_empty() && state.known.len() < SESSION_COUNT_MAX {
             let Some((key, standing)) = read_standing(&mut reader) else {
                 saved::put_aside(&path, "it breaks its own format");
@@ -131,50 +156,71 @@ impl Standings {
             state.known.insert(key, standing);
         }
         state.earlier = state.known.clone();
+        state.saved = chosen.clone();
         self.to_resume.set(count(&state.earlier));
         state.earlier.len()
+    }
+
+    /// What the next message of an exporter and domain should bear, if one port of it is known.
+    pub(super) fn next_of(&self, origin: &Origin) -> Option<u32> {
+        self.state().earlier_of(origin).map(|(_, standing)| standing.next)
     }
 
     /// Moves the one earlier standing of an exporter and domain. If several of its ports are
     /// known, nobody can tell whose messages are stored, and none moves.
     pub(super) fn advance(&self, origin: &Origin, to: impl FnOnce(&Standing) -> Standing) {
         let mut state = self.state();
-        let is_its = |key: &SessionKey| {
-            (key.address, key.domain, key.protocol)
-                == (origin.address, origin.domain, origin.protocol)
-        };
-        let mut its = state.earlier.iter().filter(|(key, _)| is_its(key));
-        let (Some((&key, standing)), None) = (its.next(), its.next()) else {
+        let Some((key, standing)) = state.earlier_of(origin) else {
             return;
         };
-        let moved = to(standing);
+        let moved = to(&standing);
         state.earlier.insert(key, moved);
         state.known.insert(key, moved);
         state.has_changed = true;
     }
 
-    /// Saves them if any has moved.
-    pub(super) fn save(&self, dir: &Path) -> io::Result<()> {
-        let mut writer = Writer::default();
-        {
-            let mut state = self.state();
-            if !state.has_changed {
-                return Ok(());
-            }
-            state.has_changed = false;
-            for (key, standing) in &state.known {
-                write_standing(&mut writer, key, standing);
-            }
+    /// Where they stand, for the save of this number, if any has moved.
+    pub(super) fn sequences(&self, save: u64) -> Option<Sequences> {
+        let mut state = self.state();
+        if !std::mem::take(&mut state.has_changed) {
+            return None;
         }
+        let mut writer = Writer::default();
+        for (key, standing) in &state.known {
+            write_standing(&mut writer, key, standing);
+        }
+        Some(Sequences { save, standings: writer.as_bytes().to_vec() })
+    }
+
+    /// Writes them.
+    pub(super) fn save(&self, dir: &Path, sequences: Sequences) -> io::Result<()> {
+        let mut writer = Writer::default();
+        write_save(&mut writer, &sequences);
+        write_save(&mut writer, &self.state().saved);
         let outcome = saved::replace(&path(dir), MARK, writer.as_bytes());
-        if outcome.is_err() {
-            self.state().has_changed = true;
+        let mut state = self.state();
+        match outcome {
+            Ok(()) => state.saved = sequences,
+            Err(_) => state.has_changed = true,
         }
         outcome
     }
 }
 
 impl State {
+    /// The earlier standing of an exporter and domain that sent from one port.
+    fn earlier_of(&self, origin: &Origin) -> Option<(SessionKey, Standing)> {
+        let is_its = |key: &SessionKey| {
+            (key.address, key.domain, key.protocol)
+                == (origin.address, origin.domain, origin.protocol)
+        };
+        let mut its = self.earlier.iter().filter(|(key, _)| is_its(key));
+        match (its.next(), its.next()) {
+            (Some((&key, &standing)), None) => Some((key, standing)),
+            _ => None,
+        }
+    }
+
     /// Forgets an eighth: how many.
     fn make_room(&mut self) -> u64 {
         let before = count(&self.known);
@@ -194,6 +240,19 @@ fn count(map: &HashMap<SessionKey, Standing>) -> u64 {
 
 fn path(dir: &Path) -> PathBuf {
     dir.join(FILE_NAME)
+}
+
+fn write_save(writer: &mut Writer, Sequences { save, standings }: &Sequences) {
+    writer.u64(*save);
+    writer.u32(u32::try_from(standings.len()).unwrap_or(u32::MAX));
+    writer.bytes(standings);
+}
+
+fn read_save(reader: &mut Reader<'_>) -> Option<Sequences> {
+    let save = reader.u64().ok()?;
+    let size = usize::try_from(reader.u32().ok()?).ok()?;
+    let standings = reader.take(size).ok()?.to_vec();
+    Some(Sequences { save, standings })
 }
 
 fn write_standing(writer: &mut Writer, key: &SessionKey, standing: &Standing) {
@@ -255,9 +314,9 @@ mod tests {
 
     fn restarted(standings: &Standings) -> Standings {
         let dir = tempfile::tempdir().unwrap();
-        standings.save(dir.path()).unwrap();
+        standings.save(dir.path(), standings.sequences(1).unwrap()).unwrap();
         let later = Standings::default();
-        later.restore(dir.path());
+        later.restore(dir.path(), 1);
         later
     }
 
@@ -345,5 +404,28 @@ mod tests {
         standings.note([(key(1, 0), Some(standing(100, 0)))].into_iter());
         standings.note([(key(1, 0), None)].into_iter());
         assert!(standings.state().known.is_empty());
+    }
+
+    #[test]
+    fn they_are_those_of_the_save_that_the_counters_are_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let standings = Standings::default();
+        // Nothing moved between the saves 2 and 5.
+        for (save, next) in [(2, 100), (5, 200), (6, 300)] {
+            standings.note([(key(1, 0), Some(standing(next, 0)))].into_iter());
+            standings.save(dir.path(), standings.sequences(save).unwrap()).unwrap();
+            assert!(standings.sequences(save + 1).is_none());
+        }
+        let next_at = |save| {
+            let later = Standings::default();
+            later.restore(dir.path(), save);
+            let state = later.state();
+            (state.known[&key(1, 0)].next, state.saved.save)
+        };
+        assert_eq!(next_at(7), (300, 6));
+        assert_eq!(next_at(6), (300, 6));
+        // Killed between the two files, or with counters that could not be written.
+        assert_eq!(next_at(5), (200, 5));
+        assert_eq!(next_at(0), (200, 5));
     }
 }

@@ -242,6 +242,12 @@ impl Ring {
         &self.reused
     }
 
+    /// The numbers that the next blocks get.
+    #[must_use]
+    pub fn next_numbers(&self) -> NumberFloors {
+        self.state().numbers.clone()
+    }
+
     /// Octets that all blocks take.
     #[must_use]
     pub fn size(&self) -> u64 {

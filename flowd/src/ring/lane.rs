@@ -137,6 +137,11 @@ impl NumberFloors {
     pub fn floor(&self, shard: u16, lane: Lane) -> u64 {
         self.0.get(&(shard, lane)).copied().unwrap_or(0)
     }
+
+    /// The floor of each lane that has one.
+    pub fn iter(&self) -> impl Iterator<Item = BlockId> {
+        self.0.iter().map(|(&(shard, lane), &number)| BlockId { shard, lane, number })
+    }
 }
 
 #[cfg(test)]

@@ -103,6 +103,12 @@ impl ShardWriter {
         outcome
     }
 
+    /// The blocks that it appends to, and how many rows each has now.
+    pub fn open_blocks(&self) -> impl Iterator<Item = (BlockId, u64)> {
+        let open = self.lanes.iter().filter_map(|lane| lane.open.as_ref());
+        open.map(|block| (block.id, block.writer.rows() as u64))
+    }
+
     /// Seals blocks whose hour is over.
     ///
     /// # Errors

@@ -2,9 +2,9 @@
 //! set: a library that is loaded before libc adds to what the system's says.
 
 use crate::numbered::{Numbered, damaged, drops, numbers, start_with};
-use crate::support::{end_of, info, wait_until};
+use crate::support::{end_of, info, run, wait_until};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Adds as many seconds to the time of day as a file says.
@@ -40,18 +40,82 @@ fn set(offset: &Path, hours: i64) {
     fs::rename(new, offset).unwrap();
 }
 
+/// A library in a folder that sets the clock of who loads it, and the file that says how far.
+fn library(folder: &Path) -> (PathBuf, PathBuf) {
+    let [source, library, offset] = ["clock.c", "clock.so", "offset"].map(|name| folder.join(name));
+    fs::write(&source, LIBRARY).unwrap();
+    end_of(Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source)).ok();
+    set(&offset, 0);
+    (library, offset)
+}
+
+/// Octets of the files under a directory, of segments and index: what is said of them is left out.
+fn on_disk(directory: &Path) -> u64 {
+    let files = fs::read_dir(directory).into_iter().flatten();
+    let octets = files.filter_map(|file| {
+        let path = file.ok()?.path();
+        let name = path.file_name()?.to_str()?;
+        match fs::metadata(&path).ok()? {
+            _ if name.starts_with("manifest") => None,
+            file if file.is_dir() => Some(on_disk(&path)),
+            file => Some(file.len()),
+        }
+    });
+    octets.sum()
+}
+
+#[test]
+fn what_was_let_go_is_off_the_disk_a_quarter_of_an_hour_later() {
+    const KEEP: u64 = 128 << 10;
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let (library, offset) = library(folder.path());
+    let environment =
+        [("LD_PRELOAD", library.to_str().unwrap()), ("CLOCK_OFFSET", offset.to_str().unwrap())];
+    let octets = || on_disk(&store.join("archive")) + on_disk(&store.join("index"));
+    let told = |name: &str| info(&store)[name].as_u64().unwrap();
+    let all_told = || told("archiveBytes") + told("withdrawnBytes") + told("indexBytes");
+    let mut exporter = Numbered::new();
+    let (collector, port) = start_with(&store, &["--keep-size", "128KiB"], &environment);
+    for hours in 1..40 {
+        exporter.send(&store, port, 1_000);
+        // The hour is over, and files of the last one have waited long enough.
+        set(&offset, hours);
+        wait_until("the hour is archived", || told("ringRecords") == 0);
+    }
+    wait_until("the oldest hours are let go", || told("archiveBytes") + told("indexBytes") <= KEEP);
+    let held = told("flowRecords");
+    assert!((1..exporter.next).contains(&held), "{held}");
+    assert!(octets() >= told("archiveBytes"));
+    collector.terminate().ok();
+    assert_eq!(all_told(), octets(), "{}", info(&store));
+    // The next collector removes what the last one still kept for its readers, and nothing more.
+    set(&offset, 41);
+    let (collector, _) = start_with(&store, &["--keep-size", "128KiB"], &environment);
+    wait_until("nothing waits", || told("withdrawnBytes") == 0);
+    collector.terminate().ok();
+    assert!(octets() <= KEEP, "{} octets", octets());
+    assert_eq!(all_told(), octets(), "{}", info(&store));
+    assert_eq!(told("flowRecords") + told_expired(&store), exporter.next);
+    // All goes: nothing of the index stays.
+    run(&["store", "expire", "--store", store.to_str().unwrap(), "--keep-size", "1"]).ok();
+    assert_eq!((told("flowRecords"), on_disk(&store.join("archive"))), (0, 0));
+    assert_eq!(all_told(), octets(), "{}", info(&store));
+}
+
+fn told_expired(store: &Path) -> u64 {
+    info(store)["expired"]["flowRecords"].as_u64().unwrap()
+}
+
 #[test]
 fn a_clock_that_jumps_loses_no_record_and_doubles_none() {
     let folder = tempfile::tempdir().unwrap();
-    let [source, library, offset, store] =
-        ["clock.c", "clock.so", "offset", "store"].map(|name| folder.path().join(name));
-    fs::write(&source, LIBRARY).unwrap();
-    end_of(Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source)).ok();
+    let store = folder.path().join("store");
+    let (library, offset) = library(folder.path());
     let environment =
         [("LD_PRELOAD", library.to_str().unwrap()), ("CLOCK_OFFSET", offset.to_str().unwrap())];
     let mut exporter = Numbered::new();
-    set(&offset, 0);
-    for run in 0..2 {
+    for round in 0..2 {
         let (collector, port) = start_with(&store, &["--keep-for", "10d"], &environment);
         exporter.send(&store, port, 300);
         for hours in [2, -5, 100, 99, -30, 24 * 365, 0] {
@@ -63,12 +127,12 @@ fn a_clock_that_jumps_loses_no_record_and_doubles_none() {
                 info(&store)["flowRecords"].as_u64() == Some(exporter.next)
             });
         }
-        assert!(numbers(&store).into_iter().eq(0..exporter.next), "run {run}");
+        assert!(numbers(&store).into_iter().eq(0..exporter.next), "round {round}");
         collector.terminate().ok();
-        assert!(numbers(&store).into_iter().eq(0..exporter.next), "after run {run}");
+        assert!(numbers(&store).into_iter().eq(0..exporter.next), "after round {round}");
         assert!(damaged(&store).is_empty() && drops(&store).is_empty());
         // The clock goes wrong between two collectors too.
-        set(&offset, if run == 0 { 50 } else { 0 });
+        set(&offset, if round == 0 { 50 } else { 0 });
     }
     let received = info(&store)["received"].clone();
     let [first, last] =

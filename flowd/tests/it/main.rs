@@ -11,6 +11,7 @@ mod cli;
 mod clock;
 mod collect;
 mod corpus;
+mod counted;
 mod damage;
 mod datapath;
 mod decode;

@@ -1,24 +1,56 @@
 //! What a running collector tells over HTTP.
 
+use super::Plan;
+use super::objects::Uploading;
+use super::patience::Patience;
+use crate::app::clock;
 use crate::archive::{ArchiveCounters, UploadCounters};
 use crate::collect::Books;
-use crate::http::{ArchiveFigures, Figures, RingFigures, Source, UploadFigures};
+use crate::http::{ArchiveFigures, Figures, RingFigures, Server, Source, UploadFigures};
 use crate::model::time::UnixMillis;
 use crate::ring::{Ring, RingDrop};
 use crate::telemetry::{Flag, Reason};
+use anyhow::Result;
+use std::net::SocketAddr;
 use std::sync::Arc;
+
+/// Takes the port, if one was asked for.
+pub(super) fn bind(plan: &Plan, patience: &Patience) -> Result<Option<Server>> {
+    plan.http.map(|address| patience.with(|| Ok(Server::bind(address)?))).transpose()
+}
+
+/// Begins to answer, if a port was asked for: where.
+pub(super) fn start(
+    server: &mut Option<Server>,
+    books: &Arc<Books>,
+    ring: &Arc<Ring>,
+    archived: Arc<ArchiveCounters>,
+    uploading: Option<&Uploading>,
+    stop: &Arc<Flag>,
+) -> Result<Option<SocketAddr>> {
+    let Some(server) = server else { return Ok(None) };
+    server.start(Arc::new(Running {
+        started: clock::now(),
+        books: Arc::clone(books),
+        ring: Arc::clone(ring),
+        archived,
+        uploaded: uploading.map(|uploading| Arc::clone(&uploading.counters)),
+        stop: Arc::clone(stop),
+    }))?;
+    Ok(Some(server.address()))
+}
 
 /// The parts of a running collector that count.
 #[derive(Debug)]
-pub(super) struct Running {
-    pub(super) started: UnixMillis,
-    pub(super) books: Arc<Books>,
-    pub(super) ring: Arc<Ring>,
-    pub(super) archived: Arc<ArchiveCounters>,
+struct Running {
+    started: UnixMillis,
+    books: Arc<Books>,
+    ring: Arc<Ring>,
+    archived: Arc<ArchiveCounters>,
     /// None if the store is bound to no object store.
-    pub(super) uploaded: Option<Arc<UploadCounters>>,
+    uploaded: Option<Arc<UploadCounters>>,
     /// Raised when the collector ends, whoever wished it: a signal, or a thread that failed.
-    pub(super) stop: Arc<Flag>,
+    stop: Arc<Flag>,
 }
 
 impl Source for Running {

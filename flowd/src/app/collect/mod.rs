@@ -3,35 +3,37 @@
 #[cfg(feature = "http")]
 mod http;
 mod objects;
+mod patience;
+mod saver;
 mod unsaved;
 mod workers;
 
 use super::collect_memory::Memory;
-use super::refusals::Refusals;
-use super::ring_use::RingMeter;
+use super::marks::Marks;
 use super::statistics::{REQUEST, StoreStatistics};
 use super::{clock, control, priority, shutdown, statistics};
 use crate::archive::{ArchiveConfig, Archiver, OpenStore, open_store};
 use crate::collect::{Books, Statistics};
 use crate::model::time::UnixMillis;
-use crate::ring::{Recovery, StoreLock};
+use crate::ring::{Recovery, Ring, StoreLock};
 use crate::telemetry::{Flag, Throttle};
 use anyhow::{Context, Result};
+use patience::Patience;
+use saver::{Counting, Saver};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tracing::error;
+use workers::Working;
 
 pub use super::collect_memory::Restored;
 pub use super::ring_use::RingUse;
 pub use crate::archive::Retention;
-pub use crate::collect::{ForwardStatistics, ListenAddress, Prefix, Transport};
+pub use crate::collect::{ForwardStatistics, ListenAddress, Prefix, TakenUp, Transport};
 pub use crate::ring::{RingConfig, WhenFull};
 
-/// How often the counters are written to disk: what a kill can take of them.
-const STATISTICS_INTERVAL: Duration = Duration::from_millis(200);
 /// How often the main thread looks at the wish to stop.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// What archiving may take at the end; what is left then stays in the ring for the next start.
@@ -96,7 +98,11 @@ pub struct Ready {
 /// What a collector says at its end, of this run.
 #[derive(Debug)]
 pub struct Report {
-    /// What was received, decoded and dropped before the ring.
+    /// Messages received.
+    pub messages: u64,
+    /// What was counted at the start that an earlier run had stored before it was killed.
+    pub taken_up: TakenUp,
+    /// All that was counted: of messages and records those that were taken up, too.
     pub collected: Statistics,
     /// Records stored.
     pub stored: u64,
@@ -106,6 +112,20 @@ pub struct Report {
     pub blocks_left: usize,
 }
 
+impl Report {
+    fn new(books: &Books, ring: &Ring, taken_up: TakenUp) -> Self {
+        let collected = books.statistics();
+        Self {
+            messages: collected.datagrams.saturating_sub(taken_up.messages),
+            taken_up,
+            collected,
+            stored: ring.appended().value(),
+            records_dropped: ring.drops().total(),
+            blocks_left: ring.sealed_blocks().len(),
+        }
+    }
+}
+
 /// Collects until SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -113,79 +133,87 @@ pub struct Report {
 pub fn run(plan: &Plan, tell: &mut dyn FnMut(News<'_>)) -> Result<Report> {
     let stop = shutdown::on_signal()?;
     let books = Arc::new(Books::default());
-    let mut memory = Memory::new(&plan.store, &books);
-    let receivers = workers::open(plan, &memory)?;
+    let memory = Memory::new(&plan.store, &books);
+    let patience = Patience::new();
+    let receivers = workers::open(plan, &memory, &patience)?;
     #[cfg(feature = "http")]
-    let mut server = plan.http.map(crate::http::Server::bind).transpose()?;
-    let OpenStore { ring, mut archiver, recovery } = open(plan)?;
-    // The store is locked now: nobody else writes its files.
-    let restored = memory.restore()?;
-    let mut earlier = StoreStatistics::read(&plan.store);
-    if earlier.at > 0 {
-        books.take_up(&unsaved::in_ring(&ring, UnixMillis(earlier.at)));
-    }
-    earlier.begin(clock::now());
-    // What the last collector lost and could not write down before it was killed.
-    archiver.tell(std::mem::take(&mut earlier.untold))?;
-    let refusals = Refusals::after(std::mem::take(&mut earlier.refused), clock::now());
-    let refusals = Arc::new(Mutex::new(refusals));
+    let mut server = http::bind(plan, &patience)?;
+    let opened = patience.with(|| open(plan))?;
+    let Start { ring, archiver, recovery, memory, restored, taken_up, counting } =
+        take_over(opened, memory, &books)?;
+
     // Raised once the workers have sealed their last blocks.
     let sealed = Arc::new(Flag::default());
     #[cfg(feature = "http")]
     let archived = archiver.counters();
+    let clearance = archiver.clearance();
     let uploading = objects::start(plan, &archiver)?;
-    #[cfg(feature = "http")]
-    let uploaded = uploading.as_ref().map(|uploading| Arc::clone(&uploading.counters));
     let archiver = spawn_archiver(archiver, &sealed)?;
-
     let addresses = workers::addresses(&receivers);
     let worker_count = receivers.len();
     let mut threads = Vec::with_capacity(worker_count);
+    let mut appenders = Vec::with_capacity(worker_count);
     for (shard, receiver) in receivers.into_iter().enumerate() {
-        threads.push(workers::spawn(shard, receiver, &ring, &stop)?);
+        let Working { thread, appender } = workers::spawn(shard, receiver, &ring, &stop)?;
+        threads.push(thread);
+        appenders.push(appender);
     }
-    let statistics = {
-        let (books, ring) = (Arc::clone(&books), Arc::clone(&ring));
-        let meter = Arc::new(RingMeter::new(clock::now()));
-        move || StoreStatistics::now(&earlier, clock::now(), &books, &ring, &refusals, &meter)
-    };
-    serve_statistics(plan, statistics.clone())?;
+    serve_statistics(plan, &counting)?;
+    let mut saver = Saver::new(memory, counting, appenders, clearance);
     #[cfg(feature = "http")]
-    if let Some(server) = &mut server {
-        let (books, ring, stop) = (Arc::clone(&books), Arc::clone(&ring), Arc::clone(&stop));
-        server.start(Arc::new(http::Running {
-            started: clock::now(),
-            books,
-            ring,
-            archived,
-            uploaded,
-            stop,
-        }))?;
-    }
-    #[cfg(feature = "http")]
-    let http = server.as_ref().map(crate::http::Server::address);
+    let http = http::start(&mut server, &books, &ring, archived, uploading.as_ref(), &stop)?;
     #[cfg(not(feature = "http"))]
     let http = None;
     tell(News::Ready(&Ready { addresses, http, worker_count, recovery, restored }));
 
     let are_well = || !archiver.is_finished() && !threads.iter().any(JoinHandle::is_finished);
-    watch(plan, &stop, &are_well, &statistics, &mut memory, tell);
+    watch(&stop, &are_well, &mut saver, tell);
     let mut ended: Vec<Result<()>> = threads.into_iter().map(join).collect();
     let heard_until = clock::now();
+    // All that they appended is counted, and may go. What cannot be written is told below.
+    drop(saver.save());
     sealed.raise();
     ended.push(join(archiver));
     uploading.into_iter().for_each(objects::Uploading::end);
     control::remove(&statistics::socket(&plan.store));
-    let last = StoreStatistics { at: heard_until.0, ..statistics() };
-    ended.push(last.write(&plan.store));
-    ended.push(memory.save_all());
+    ended.push(saver.finish(heard_until));
     ended.into_iter().collect::<Result<()>>()?;
-    Ok(Report {
-        collected: books.statistics(),
-        stored: ring.appended().value(),
-        records_dropped: ring.drops().total(),
-        blocks_left: ring.sealed_blocks().len(),
-    })
+    Ok(Report::new(&books, &ring, taken_up))
+}
+
+/// A store that this collector has taken over from the last one.
+struct Start {
+    ring: Arc<Ring>,
+    archiver: Archiver,
+    recovery: Recovery,
+    memory: Memory,
+    restored: Restored,
+    taken_up: TakenUp,
+    counting: Arc<Counting>,
+}
+
+/// Takes over what the last collector of the store knew and counted, and counts what it stored and
+/// had not counted when it was killed.
+fn take_over(opened: OpenStore, mut memory: Memory, books: &Arc<Books>) -> Result<Start> {
+    let OpenStore { ring, mut archiver, recovery } = opened;
+    // The store is locked now: nobody else writes its files.
+    let mut earlier = StoreStatistics::read(&memory.store);
+    let restored = memory.restore(earlier.saves)?;
+    let marks = match earlier.counted.take() {
+        // A collector that was killed before it counted has counted nothing.
+        None if earlier.at == 0 => Some(Marks::default()),
+        marks => marks,
+    };
+    archiver.clearance().only_below(marks.as_ref().map(Marks::numbers).unwrap_or_default());
+    let taken_up = marks.map_or_else(TakenUp::default, |marks| {
+        books.take_up(&unsaved::in_ring(&ring, &marks, UnixMillis(earlier.at)))
+    });
+    earlier.appended += taken_up.records;
+    earlier.begin(clock::now());
+    // What the last collector lost and could not write down before it was killed.
+    archiver.tell(std::mem::take(&mut earlier.untold))?;
+    let counting = Arc::new(Counting::new(earlier, Arc::clone(books), Arc::clone(&ring)));
+    Ok(Start { ring, archiver, recovery, memory, restored, taken_up, counting })
 }
 
 /// Opens the store, its ring and its objects where they were asked for.
@@ -217,46 +245,36 @@ fn spawn_archiver(mut archiver: Archiver, sealed: &Arc<Flag>) -> Result<JoinHand
     thread::Builder::new().name("archiver".into()).spawn(work).context("start the archiver")
 }
 
-fn serve_statistics(
-    plan: &Plan,
-    statistics: impl Fn() -> StoreStatistics + Send + 'static,
-) -> Result<()> {
+fn serve_statistics(plan: &Plan, counting: &Arc<Counting>) -> Result<()> {
+    let counting = Arc::clone(counting);
     control::serve(&statistics::socket(&plan.store), move |request| match request {
-        REQUEST => serde_json::to_string(&statistics()).ok(),
+        REQUEST => serde_json::to_string(&counting.now()).ok(),
         _ => None,
     })
 }
 
 /// Writes the counters to disk every so often until it is time to stop or a thread has ended.
 fn watch(
-    plan: &Plan,
     stop: &Flag,
     are_well: &dyn Fn() -> bool,
-    statistics: &dyn Fn() -> StoreStatistics,
-    memory: &mut Memory,
+    saver: &mut Saver,
     tell: &mut dyn FnMut(News<'_>),
 ) {
     let mut is_rate_told = false;
     let mut throttle = Throttle::new(Duration::from_secs(60));
-    let mut written = Instant::now();
     while !stop.is_raised() {
         thread::sleep(LOOK_INTERVAL);
         if !are_well() {
             stop.raise();
         }
-        if written.elapsed() >= STATISTICS_INTERVAL {
-            written = Instant::now();
-            // In this order: after a kill, what was counted as held is held. What could not be
-            // saved counts as lost then, so that the counters are written in any case.
-            let saved = memory.save();
-            let statistics = statistics();
+        if saver.is_time() {
+            let (statistics, saved) = saver.save();
             if !is_rate_told && statistics.ring.minutes().is_some() {
                 tell(News::RingUse(statistics.ring));
                 is_rate_told = true;
             }
-            let written_down = statistics.write(&plan.store);
-            if let Err(error) = saved.and(written_down)
-                && throttle.pass(written).is_some()
+            if let Err(error) = saved
+                && throttle.pass(Instant::now()).is_some()
             {
                 error!(
                     error = format!("{error:#}"),

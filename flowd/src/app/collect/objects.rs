@@ -2,7 +2,9 @@
 
 use super::Plan;
 use crate::app::clock;
-use crate::archive::{Archiver, Objects, UploadCounters};
+#[cfg(feature = "http")]
+use crate::archive::UploadCounters;
+use crate::archive::{Archiver, Objects};
 use crate::telemetry::Flag;
 use anyhow::{Context, Result};
 use std::sync::Arc;
@@ -18,6 +20,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 pub(super) struct Uploading {
     thread: JoinHandle<()>,
     stop: Arc<Flag>,
+    #[cfg(feature = "http")]
     pub(super) counters: Arc<UploadCounters>,
 }
 
@@ -35,10 +38,17 @@ pub(super) fn start(plan: &Plan, archiver: &Archiver) -> Result<Option<Uploading
         return Ok(None);
     };
     let stop = Arc::new(Flag::default());
-    let (counters, until) = (uploader.counters(), Arc::clone(&stop));
+    #[cfg(feature = "http")]
+    let counters = uploader.counters();
+    let until = Arc::clone(&stop);
     let work = move || uploader.run(&until, clock::now);
     let thread = thread::Builder::new().name("uploader".into()).spawn(work);
-    Ok(Some(Uploading { thread: thread.context("start the uploader")?, stop, counters }))
+    Ok(Some(Uploading {
+        thread: thread.context("start the uploader")?,
+        stop,
+        #[cfg(feature = "http")]
+        counters,
+    }))
 }
 
 impl Uploading {

@@ -1,32 +1,32 @@
 //! What a killed collector had in the ring and in no counter yet.
 
+use crate::app::marks::Marks;
 use crate::collect::Unsaved;
 use crate::model::FlowBatch;
 use crate::model::time::UnixMillis;
 use crate::ring::{Block, Ring};
 
-/// How long before the last count the sequences may have been noted last, amply.
-const NOTE_LAG_MILLIS: i64 = 2_000;
-
-/// The messages that are in the ring and came after the counters were written, or so short a
-/// time before that the sequences may not know of them.
-pub(super) fn in_ring(ring: &Ring, counted_until: UnixMillis) -> Unsaved {
-    let mut unsaved = Unsaved::new(counted_until);
-    let since = counted_until.0.saturating_sub(NOTE_LAG_MILLIS);
+/// The messages that are in the ring behind the marks. The counters were read at `counted_at`.
+pub(super) fn in_ring(ring: &Ring, marks: &Marks, counted_at: UnixMillis) -> Unsaved {
+    let mut unsaved = Unsaved::new(counted_at);
     let mut batch = FlowBatch::new();
-    for found in ring.sealed_blocks().into_iter().filter(|block| block.received.1 >= since) {
+    for found in ring.sealed_blocks() {
+        let counted = marks.counted_rows(found.id);
+        if counted >= found.rows {
+            continue;
+        }
         // A block that cannot be read is told of by the archiver; here its messages count as lost.
         let Ok(block) = Block::open(&found.path) else {
             continue;
         };
-        let mut start = 0;
+        let mut start = usize::try_from(counted).unwrap_or(usize::MAX);
         while start < block.rows() {
             batch.clear();
             let copied = block.copy_to(start..block.rows(), &mut batch);
             if copied == 0 {
                 break;
             }
-            unsaved.add(&batch, UnixMillis(since));
+            unsaved.add(&batch);
             start += copied;
         }
     }

@@ -1,6 +1,7 @@
 //! The threads that receive, each with its own socket and ring shard.
 
 use super::Plan;
+use super::patience::Patience;
 use crate::app::clock;
 use crate::app::collect_memory::Memory;
 use crate::collect::{
@@ -11,10 +12,9 @@ use crate::model::FlowBatch;
 use crate::ring::{Ring, ShardWriter};
 use crate::telemetry::{Flag, Throttle};
 use anyhow::{Context, Result, bail};
-use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tracing::warn;
@@ -51,7 +51,7 @@ impl Receiver {
 }
 
 /// Opens the sockets of all addresses, in their order.
-pub(super) fn open(plan: &Plan, memory: &Memory) -> Result<Vec<Receiver>> {
+pub(super) fn open(plan: &Plan, memory: &Memory, patience: &Patience) -> Result<Vec<Receiver>> {
     let Memory { templates, pending, books, .. } = memory;
     let access = Arc::new(match plan.allow.as_slice() {
         [] => Access::everyone(),
@@ -71,11 +71,12 @@ pub(super) fn open(plan: &Plan, memory: &Memory) -> Result<Vec<Receiver>> {
         };
         match transport {
             Transport::Udp => {
-                let workers = listen(&config, templates, pending, books)?;
+                let workers = patience.with(|| Ok(listen(&config, templates, pending, books)?))?;
                 receivers.extend(workers.into_iter().map(|worker| Receiver::Udp(worker.into())));
             }
             Transport::Tcp => {
-                let worker = listen_tcp(&config, templates, pending, books)?;
+                let worker =
+                    patience.with(|| Ok(listen_tcp(&config, templates, pending, books)?))?;
                 receivers.push(Receiver::Tcp(worker.into()));
             }
         }
@@ -122,6 +123,12 @@ pub(super) fn addresses(receivers: &[Receiver]) -> Vec<ListenAddress> {
     addresses
 }
 
+/// A receiver at work, and what it appends with.
+pub(super) struct Working {
+    pub(super) thread: JoinHandle<Result<()>>,
+    pub(super) appender: Arc<Mutex<Appender>>,
+}
+
 /// Starts a receiver on a thread of its own, which fills a shard of the ring until `stop` is
 /// raised.
 pub(super) fn spawn(
@@ -129,34 +136,46 @@ pub(super) fn spawn(
     mut receiver: Receiver,
     ring: &Arc<Ring>,
     stop: &Arc<Flag>,
-) -> Result<JoinHandle<Result<()>>> {
+) -> Result<Working> {
     let number = u16::try_from(shard).context("too many workers; use fewer")?;
-    let writer = RefCell::new(Appender {
-        writer: ring.writer(number, clock::now())?,
-        throttle: Throttle::new(Duration::from_secs(10)),
-    });
-    let stop = Arc::clone(stop);
+    let appender = Arc::new(Mutex::new(Appender::new(ring.writer(number, clock::now())?)));
+    let (stop, own) = (Arc::clone(stop), Arc::clone(&appender));
     let work = move || {
-        let mut sink = |batch: &FlowBatch| writer.borrow_mut().append(batch);
-        let mut idle = || writer.borrow_mut().tick();
+        let mut sink = |batch: &FlowBatch| lock(&own).append(batch);
+        let mut idle = || lock(&own).tick();
         let received = receiver.run(&stop, &mut sink, &mut idle);
         if received.is_err() {
             stop.raise();
         }
-        writer.borrow_mut().writer.seal_all().context("seal the last blocks")?;
+        lock(&own).writer.seal_all().context("seal the last blocks")?;
         received.with_context(|| format!("receive on {}", receiver.listens_at()))
     };
-    thread::Builder::new().name(format!("worker-{shard}")).spawn(work).context("start a worker")
+    let thread = thread::Builder::new().name(format!("worker-{shard}")).spawn(work);
+    Ok(Working { thread: thread.context("start a worker")?, appender })
 }
 
-/// A shard's writer, with its complaints at a bearable rate.
-struct Appender {
+/// A worker that panicked ends the collector; what it appended is in the ring.
+pub(super) fn lock(appender: &Mutex<Appender>) -> MutexGuard<'_, Appender> {
+    appender.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A shard's writer, with its complaints at a bearable rate. Its worker has it but for the moments
+/// in which is looked where it stands.
+pub(super) struct Appender {
     writer: ShardWriter,
     throttle: Throttle,
 }
 
 impl Appender {
-    fn append(&mut self, batch: &FlowBatch) {
+    pub(super) fn new(writer: ShardWriter) -> Self {
+        Self { writer, throttle: Throttle::new(Duration::from_secs(10)) }
+    }
+
+    pub(super) const fn writer(&self) -> &ShardWriter {
+        &self.writer
+    }
+
+    pub(super) fn append(&mut self, batch: &FlowBatch) {
         let outcome = self.writer.append(batch);
         if outcome.dropped > 0
             && let Some(suppressed) = self.throttle.pass(Instant::now())

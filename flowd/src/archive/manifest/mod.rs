@@ -112,20 +112,9 @@ impl Manifest {
         Self::read(archive_dir, &|_| true, true)
     }
 
-    /// Reads the head, and the parts that hold something for a range of time: what flows or
-    /// losses of a part lie between overlaps it.
-    ///
-    /// # Errors
-    /// As [`Manifest::load`].
-    pub fn load_for(
-        archive_dir: &Path,
-        overlaps: &dyn Fn(i64, i64) -> bool,
-    ) -> Result<Self, ArchiveError> {
-        Self::load_beside(archive_dir, overlaps, &Answer::default())
-    }
-
-    /// The same without the parts of which the ledger denies all: what is lost beside their
-    /// segments is told all the same.
+    /// Reads the head, and the parts that hold something for a range of time (what flows or losses
+    /// of a part lie between overlaps it), without those of which the ledger denies all: what is
+    /// lost beside their segments is told all the same.
     ///
     /// # Errors
     /// As [`Manifest::load`].

@@ -235,7 +235,10 @@ fn ids(manifest: &Manifest) -> Vec<u64> {
 fn a_reader_reads_those_parts_only_that_matter() {
     let dir = tempfile::tempdir().unwrap();
     hourly(1_000).store(dir.path()).unwrap();
-    let at = |time: i64| Manifest::load_for(dir.path(), &|from, to| from <= time && time <= to);
+    let at = |time: i64| {
+        let overlaps = |from, to| from <= time && time <= to;
+        Manifest::load_beside(dir.path(), &overlaps, &Answer::default())
+    };
     // The last lines are in the head, and always there.
     let tail: Vec<u64> = (768..1_000).collect();
     assert_eq!(ids(&at(-1).unwrap()), tail);

@@ -1,7 +1,7 @@
 //! `flowd collect`.
 
 use crate::app;
-use crate::app::collect::{News, Plan, Ready, Restored, RingConfig, RingUse, WhenFull};
+use crate::app::collect::{News, Plan, Ready, Restored, RingConfig, RingUse, TakenUp, WhenFull};
 use crate::cli::args::collect::{self as args, Collect};
 use crate::cli::exit::{Outcome, say};
 use crate::cli::info;
@@ -47,10 +47,16 @@ pub(in crate::cli) fn collect(arguments: &Collect) -> Result<Outcome> {
         News::RingUse(ring) => tell_ring_use(ring),
     })?;
     let collected = &report.collected;
+    if report.taken_up != TakenUp::default() {
+        say(format_args!(
+            "counted {} messages with {} records that an earlier run had stored before it was killed",
+            report.taken_up.messages, report.taken_up.records
+        ));
+    }
     say(format_args!(
         "received {} messages, stored {} records; {} data sets wait for their template; \
          dropped: {} datagrams by the kernel, {} messages, {} data sets, {} records",
-        collected.datagrams,
+        report.messages,
         report.stored,
         collected.sets_held,
         collected.kernel_drops,

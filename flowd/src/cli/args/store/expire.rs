@@ -34,7 +34,8 @@ pub(in crate::cli) struct Keep {
     /// Keep hours of the archive for this long, by time of receipt: 90d, 400d [default: for ever].
     #[arg(long, value_name = "TIME")]
     pub(in crate::cli) keep_for: Option<String>,
-    /// Keep the archive's segments and their index below this size: the oldest hours go [default: no limit].
+    /// Keep the archive's segments and their index below this size: the oldest hours go, and their
+    /// files a quarter of an hour later, for those who read them [default: no limit].
     #[arg(long, value_name = "SIZE")]
     pub(in crate::cli) keep_size: Option<String>,
     /// Keep this much of the file system free: the oldest hours go, even before their time.
