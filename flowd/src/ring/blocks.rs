@@ -3,11 +3,11 @@
 //! Writers and the archiver come here when a block begins, is sealed or is freed, never for a
 //! record; one lock serves.
 
+use super::config::{RingConfig, WhenFull};
 use super::drops::{LostRows, RingDrop};
 use super::error::RingError;
 use super::lane::{BlockId, Lane, NumberFloors};
-use super::layout::{BlockFormat, Layout};
-use super::map::system_page_size;
+use super::layout::Layout;
 use super::prepare::Preparer;
 use super::recover::{self, Recovery};
 use super::reserved::Reserved;
@@ -20,49 +20,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// What happens to records when blocks may take no more room.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WhenFull {
-    /// The oldest blocks that wait for the archive are dropped.
-    #[default]
-    DropOldest,
-    /// New records are refused.
-    DropNew,
-}
-
-/// The limits of a ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RingConfig {
-    /// Octets that blocks take when the archive keeps up.
-    pub ring_size_max: u64,
-    /// Octets more that they may take when it does not.
-    pub backlog_size_max: u64,
-    /// What happens beyond both.
-    pub when_full: WhenFull,
-    /// Rows of a block.
-    pub block_rows: usize,
-    /// Rows that one checksum covers.
-    pub stripe_rows: usize,
-    /// Octets of extras of a block.
-    pub block_extras_size_max: usize,
-    /// Octets of shapes and origins of a block.
-    pub block_dictionary_size_max: usize,
-}
-
-impl Default for RingConfig {
-    fn default() -> Self {
-        Self {
-            ring_size_max: 1 << 30,
-            backlog_size_max: 8 << 30,
-            when_full: WhenFull::default(),
-            block_rows: 65_536,
-            stripe_rows: 1_024,
-            block_extras_size_max: 8 << 20,
-            block_dictionary_size_max: 1 << 20,
-        }
-    }
-}
 
 /// A block that will not change any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +68,7 @@ struct State {
     sealed_count: u64,
     writers: BTreeSet<u16>,
     lost: Vec<LostRows>,
-    /// Octets beyond which blocks may not grow for now.
+    /// A limit below that of the configuration, while the disk is nearly full.
     size_held: Option<u64>,
 }
 
@@ -507,24 +464,6 @@ impl State {
         let joined = self.lost.iter_mut().any(|before| before.join(&lost));
         if !joined {
             self.lost.push(lost);
-        }
-    }
-}
-
-impl RingConfig {
-    /// Octets that all blocks together may take.
-    #[must_use]
-    pub const fn size_max(&self) -> u64 {
-        self.ring_size_max.saturating_add(self.backlog_size_max)
-    }
-
-    fn block_format(&self) -> BlockFormat {
-        BlockFormat {
-            page_size: system_page_size().max(4_096),
-            rows_max: self.block_rows,
-            stripe_rows: self.stripe_rows,
-            extras_size_max: self.block_extras_size_max,
-            dictionary_size_max: self.block_dictionary_size_max,
         }
     }
 }

@@ -86,6 +86,7 @@
 
 mod block;
 mod blocks;
+mod config;
 mod dictionary;
 mod drops;
 mod error;
@@ -126,7 +127,8 @@ mod tests;
 mod writer_tests;
 
 pub use block::{Block, BlockRun};
-pub use blocks::{Ring, RingConfig, SealedBlock, WhenFull};
+pub use blocks::{Ring, SealedBlock};
+pub use config::{RingConfig, WhenFull};
 pub use drops::{LostRows, RingDrop};
 pub use error::RingError;
 pub use lane::{BlockId, Lane, NumberFloors};
