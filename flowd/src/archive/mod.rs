@@ -36,6 +36,7 @@ mod cluster;
 mod columns;
 mod compact;
 mod config;
+mod day_files;
 mod elements;
 mod encodings;
 mod error;
