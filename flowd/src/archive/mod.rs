@@ -37,6 +37,7 @@ mod cluster;
 mod columns;
 mod compact;
 mod config;
+mod day_files;
 mod elements;
 mod encodings;
 mod error;

@@ -9,9 +9,10 @@
 //! nothing more is archived, the ring does not grow, and its `WhenFull` decides.
 
 use super::archiver::Archiver;
+use super::day_files::DayFiles;
 use super::error::ArchiveError;
 use super::free_space::FreeSpace;
-use super::index::{date_of, day_path, ledger_size};
+use super::index::{date_of, day_path};
 use super::manifest::{
     Entry, Manifest, SegmentEntry, WithdrawReason, WithdrawnEntry, remove_if_there,
 };
@@ -122,7 +123,8 @@ impl Retention {
             hours.entry(segment.hour).or_default().push(segment);
             size += octets(segment);
         }
-        let mut days = self.keep_size.map(|_| Days::of(archive_dir, manifest)).unwrap_or_default();
+        let mut days =
+            self.keep_size.map(|_| DayFiles::of(archive_dir, manifest)).unwrap_or_default();
         size += days.octets();
         let mut expiry = Expiry::default();
         let mut freed = 0;
@@ -150,42 +152,6 @@ impl Retention {
             }
         }
         expiry
-    }
-}
-
-/// What the index has beside that of each segment: a file a day, which goes with the last segment
-/// of its day, and the ledger of addresses.
-#[derive(Debug, Default)]
-struct Days<'a> {
-    /// By date how many segments there are, and how many octets the file has.
-    files: BTreeMap<&'a str, (usize, u64)>,
-    ledger_size: u64,
-}
-
-impl<'a> Days<'a> {
-    fn of(archive_dir: &Path, manifest: &'a Manifest) -> Self {
-        let mut files: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
-        for segment in manifest.segments() {
-            let (segments, _) = files.entry(date_of(&segment.path)).or_insert_with(|| {
-                let file = fs::metadata(day_path(archive_dir, &segment.path));
-                (0, file.map_or(0, |file| file.len()))
-            });
-            *segments += 1;
-        }
-        Self { files, ledger_size: ledger_size(archive_dir) }
-    }
-
-    fn octets(&self) -> u64 {
-        self.files.values().map(|(_, octets)| octets).sum::<u64>() + self.ledger_size
-    }
-
-    /// Notes that a segment goes; the octets that go with it.
-    fn let_go(&mut self, segment: &SegmentEntry) -> u64 {
-        let Some((segments, octets)) = self.files.get_mut(date_of(&segment.path)) else {
-            return 0;
-        };
-        *segments = segments.saturating_sub(1);
-        if *segments == 0 { std::mem::take(octets) } else { 0 }
     }
 }
 
@@ -435,7 +401,8 @@ impl Archiver {
             }
         }
         self.withdrawn = left;
-        result.and(self.remove_days(&gone))
+        let days = self.remove_days(&gone);
+        result.and(days)
     }
 
     /// Removes the index of days that no segment is left of since these files are gone.

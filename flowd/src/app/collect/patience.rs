@@ -43,7 +43,7 @@ fn is_in_use(error: &Error) -> bool {
         Some(ArchiveError::Ring(error)) => Some(error),
         _ => None,
     };
-    let of_ring = of_archive.or(error.downcast_ref());
+    let of_ring = of_archive.or_else(|| error.downcast_ref());
     is_port || matches!(of_ring, Some(RingError::StoreInUse { .. }))
 }
 
