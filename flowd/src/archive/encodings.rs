@@ -75,6 +75,9 @@ fn has_great_pages(column: Column) -> bool {
 fn layout_of(column: Column) -> ColumnLayout {
     match column {
         Column::CollectionTimeMilliseconds | Column::ExportSequenceNumber => ColumnLayout::Delta,
+        Column::TcpControlBits | Column::IpClassOfService | Column::FlowEndReason => {
+            ColumnLayout::Dictionary
+        }
         // Octets of a fixed length may be split too, but DuckDB does not read them then.
         _ if matches!(column.kind(), ColumnKind::Ipv6 | ColumnKind::Mac) => {
             ColumnLayout::Dictionary
