@@ -67,9 +67,18 @@ fn processor_time() -> Duration {
     Duration::from_nanos(nanos.unwrap_or_default())
 }
 
-/// Makes a store in a directory and archives the flows; how long that took, from the sealed
-/// blocks to the manifest.
-fn archive(store: &Path, exporters: u64) -> (Duration, Duration) {
+/// What archiving took.
+struct Taken {
+    /// From the sealed blocks to the manifest, by the clock.
+    wall: Duration,
+    /// The same in time of the processor.
+    segment: Duration,
+    /// What the ledger of addresses took after that.
+    ledger: Duration,
+}
+
+/// Makes a store in a directory and archives the flows.
+fn archive(store: &Path, exporters: u64) -> Taken {
     let ring = RingConfig::default();
     let open = open_store(store, ring, ArchiveConfig::for_ring(&ring)).expect("a new store");
     let mut archiver = open.archiver;
@@ -78,21 +87,39 @@ fn archive(store: &Path, exporters: u64) -> (Duration, Duration) {
     writer.seal_all().expect("blocks are sealed");
     let (wall, processor) = (Instant::now(), processor_time());
     let segments = archiver.archive_due(LATER).expect("the flows are archived");
-    let taken = (wall.elapsed(), processor_time() - processor);
+    let (wall, archived) = (wall.elapsed(), processor_time());
     assert_eq!(segments, 1, "all flows are of one hour");
-    taken
+    archiver.advance_ledger(None, &|| true).expect("the ledger is written");
+    Taken { wall, segment: archived - processor, ledger: processor_time() - archived }
+}
+
+/// The octets of all files below a directory.
+fn size_of(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(file) if file.is_dir() => size_of(&entry.path()),
+        Ok(file) => file.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
 }
 
 fn report(exporters: u64) {
     let dir = tempfile::tempdir().expect("a directory");
-    let (_, processor) = archive(dir.path(), exporters);
+    let Taken { segment: processor, ledger, .. } = archive(dir.path(), exporters);
     let snapshot = StoreSnapshot::open(dir.path()).expect("the store");
     let segment = snapshot.segments.first().expect("one segment");
     let rows = segment.entry().rows as f64;
+    let index = size_of(&dir.path().join("index"));
+    let ledger_size = size_of(&dir.path().join("index/ledger"));
     println!(
-        "{exporters} exporters: {:.2} octets and {:.3} CPU-us a row",
+        "{exporters} exporters: {:.2} octets of segment, {:.2} of index, {:.2} of ledger a row; \
+         {:.3} CPU-us a row, {:.3} for the ledger",
         segment.entry().bytes as f64 / rows,
-        processor.as_secs_f64() * 1e6 / rows
+        (index - ledger_size) as f64 / rows,
+        ledger_size as f64 / rows,
+        processor.as_secs_f64() * 1e6 / rows,
+        ledger.as_secs_f64() * 1e6 / rows,
     );
     for (name, bytes) in segment.column_bytes().expect("a footer") {
         println!("  {name:28} {:6.3}", bytes as f64 / rows);
@@ -100,7 +127,7 @@ fn report(exporters: u64) {
 }
 
 fn archives(c: &mut Criterion) {
-    for exporters in [1, 20] {
+    for exporters in [1, 4, 20] {
         report(exporters);
     }
     let mut group = c.benchmark_group("archive");
@@ -109,7 +136,7 @@ fn archives(c: &mut Criterion) {
         b.iter_custom(|times| {
             let runs = (0..times).map(|_| {
                 let dir = tempfile::tempdir().expect("a directory");
-                archive(dir.path(), 1).0
+                archive(dir.path(), 1).wall
             });
             runs.sum()
         });

@@ -8,9 +8,11 @@
 use super::error::ArchiveError;
 use crate::model::{Column, ColumnRef};
 use crate::ring::Block;
-use arrow_array::{RecordBatch, UInt32Array};
-use arrow_select::take::take_record_batch;
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow_select::take::take;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Ports below this name a service; those above it are mostly the clients' own.
 const SERVICE_PORT_END: u16 = 1_024;
@@ -28,7 +30,33 @@ pub(super) fn clustered(
     // Stable, so that within a class the order of receipt stays.
     keyed.sort_by_key(|&(key, _)| key);
     let order = UInt32Array::from_iter_values(keyed.into_iter().map(|(_, row)| row));
-    Ok(take_record_batch(&batch, &order)?)
+    let arrays = batch.columns().iter().map(|array| {
+        // Any order of texts that are all the same is the same.
+        if is_uniform(array) { Ok(Arc::clone(array)) } else { take(array, &order, None) }
+    });
+    let arrays = arrays.collect::<Result<Vec<_>, _>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok(RecordBatch::try_new_with_options(batch.schema(), arrays, &options)?)
+}
+
+/// Are these texts, and all of them the same one? Others are not looked at: to put numbers into
+/// an order costs as little as to compare them.
+fn is_uniform(array: &ArrayRef) -> bool {
+    let Some(texts) = array.as_string_opt::<i32>().filter(|texts| texts.null_count() == 0) else {
+        return false;
+    };
+    let lengths = texts.value_offsets().windows(2).map(|ends| ends[1] - ends[0]);
+    let Some(&[first, second]) = texts.value_offsets().first_chunk() else { return true };
+    let length = second - first;
+    let (Ok(start), Some(&end), Ok(step)) =
+        (usize::try_from(first), texts.value_offsets().last(), usize::try_from(length))
+    else {
+        return false;
+    };
+    let octets = texts.value_data().get(start..usize::try_from(end).unwrap_or_default());
+    octets
+        .is_some_and(|octets| octets.get(step..) == octets.get(..octets.len().saturating_sub(step)))
+        && lengths.into_iter().all(|other| other == length)
 }
 
 /// The class of each row. What does not fit the bits is cut: rows of two classes may then be

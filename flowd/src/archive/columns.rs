@@ -8,13 +8,13 @@ use super::schema::{
 };
 use crate::model::{Column, ColumnKind, ColumnSet, Origin};
 use crate::ring::Block;
-use arrow_array::builder::{FixedSizeBinaryBuilder, StringBuilder};
+use arrow_array::builder::{FixedSizeBinaryBuilder, StringBuilder, UInt32Builder};
 use arrow_array::types::{
     ArrowPrimitiveType, TimestampMillisecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{
-    ArrayRef, FixedSizeBinaryArray, PrimitiveArray, RecordBatch, RecordBatchOptions, UInt32Array,
-    new_null_array,
+    ArrayRef, FixedSizeBinaryArray, PrimitiveArray, RecordBatch, RecordBatchOptions, StringArray,
+    UInt32Array, new_null_array,
 };
 use arrow_buffer::{BooleanBuffer, BooleanBufferBuilder, Buffer, NullBuffer, ScalarBuffer};
 use arrow_select::filter::filter_record_batch;
@@ -69,7 +69,11 @@ impl BatchColumns<'_> {
             EXPORTER_IPV4 => self.exporter_ipv4(),
             EXPORTER_IPV6 => self.exporter_ipv6()?,
             OBSERVATION_DOMAIN => {
-                Arc::new(UInt32Array::from_iter_values(self.origins(|origin| origin.domain.0)))
+                let mut domains = Vec::with_capacity(self.rows.len());
+                for run in self.block.runs(self.rows.clone()) {
+                    domains.resize(domains.len() + run.rows.len(), run.origin.domain.0);
+                }
+                Arc::new(UInt32Array::from(domains))
             }
             EXPORT_PROTOCOL => self.protocols(),
             ELEMENTS => elements(self.block, &self.rows)?,
@@ -110,11 +114,14 @@ impl BatchColumns<'_> {
     }
 
     fn exporter_ipv4(&self) -> ArrayRef {
-        let addresses = self.origins(|origin| match origin.address {
-            IpAddr::V4(address) => Some(address.to_bits()),
-            IpAddr::V6(_) => None,
-        });
-        Arc::new(UInt32Array::from_iter(addresses))
+        let mut addresses = UInt32Builder::with_capacity(self.rows.len());
+        for run in self.block.runs(self.rows.clone()) {
+            match run.origin.address {
+                IpAddr::V4(address) => addresses.append_value_n(address.to_bits(), run.rows.len()),
+                IpAddr::V6(_) => addresses.append_nulls(run.rows.len()),
+            }
+        }
+        Arc::new(addresses.finish())
     }
 
     fn exporter_ipv6(&self) -> Result<ArrayRef, ArchiveError> {
@@ -129,6 +136,12 @@ impl BatchColumns<'_> {
     }
 
     fn protocols(&self) -> ArrayRef {
+        let mut runs = self.block.runs(self.rows.clone());
+        let first = runs.next().map(|run| run.origin.protocol);
+        if let Some(protocol) = first.filter(|first| runs.all(|run| run.origin.protocol == *first))
+        {
+            return Arc::new(StringArray::new_repeated(protocol.name(), self.rows.len()));
+        }
         let mut names = StringBuilder::with_capacity(self.rows.len(), 10 * self.rows.len());
         for name in self.origins(|origin| origin.protocol.name()) {
             names.append_value(name);

@@ -9,6 +9,7 @@
 
 use super::bytes::{Reader, put_u32, put_u64};
 use super::key::mix;
+use super::radix::sort_spread;
 
 /// Up to so many numbers are listed.
 pub const LISTED_MAX: usize = 64;
@@ -95,8 +96,7 @@ const fn seeded(number: u64, seed: u64) -> u64 {
 
 /// Appends the filter of a set to some octets. The numbers must be spread over all 64 bits.
 pub(super) fn encode(mut numbers: Vec<u64>, out: &mut Vec<u8>) {
-    numbers.sort_unstable();
-    numbers.dedup();
+    sort_spread(&mut numbers);
     if numbers.len() <= LISTED_MAX {
         let mut halves: Vec<u32> = numbers.iter().map(|number| (number >> 32) as u32).collect();
         halves.dedup();

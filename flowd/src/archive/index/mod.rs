@@ -20,6 +20,7 @@ mod day;
 mod filter;
 mod key;
 mod ledger;
+mod radix;
 mod sidecar;
 
 pub use builder::IndexBuilder;
