@@ -148,7 +148,7 @@ impl Questions {
     /// Ends them; says how many were answered.
     pub(crate) fn end(self) -> Result<u64> {
         drop(self.stop);
-        self.thread.join().map_err(|_| anyhow::anyhow!("the thread that asks panicked"))?
+        self.thread.join().unwrap_or_else(|_| bail!("the thread that asks panicked"))
     }
 }
 

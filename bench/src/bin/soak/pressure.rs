@@ -1,6 +1,6 @@
 //! Keeps the disk busy: what others write there, and wait for.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ impl Pressure {
     /// Ends it; says how often it synced.
     pub(crate) fn end(self) -> Result<u64> {
         drop(self.stop);
-        self.thread.join().map_err(|_| anyhow::anyhow!("the thread that writes panicked"))?
+        self.thread.join().unwrap_or_else(|_| bail!("the thread that writes panicked"))
     }
 }
 
