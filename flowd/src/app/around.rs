@@ -7,7 +7,7 @@
 //! of a segment is found out at once, so that this happens once for each that is damaged.
 
 use super::query::StoreSource;
-use crate::model::Value;
+use crate::model::{FlowRecord, Value};
 use crate::query::{Outcome, QueryError, Sink};
 use anyhow::Result;
 use std::io;
@@ -44,6 +44,31 @@ pub(super) fn around_damage(
         match run(&mut sink) {
             Err(QueryError::Source(_)) if source.has_left_out_more() => sink.seen = 0,
             result => return Ok(result?),
+        }
+    }
+}
+
+/// Takes records of a query that begins anew for each part that has to be left out. Those that
+/// were handed on come first again and are passed over.
+pub(super) fn records_around_damage(
+    source: &StoreSource,
+    each: &mut dyn FnMut(&FlowRecord),
+    mut run: impl FnMut(&mut dyn FnMut(&FlowRecord) -> io::Result<()>) -> Result<Outcome, QueryError>,
+) -> Result<Outcome, QueryError> {
+    let mut handed_on = 0_u64;
+    loop {
+        let mut seen = 0;
+        let outcome = run(&mut |record| {
+            seen += 1;
+            if seen > handed_on {
+                handed_on = seen;
+                each(record);
+            }
+            Ok(())
+        });
+        match outcome {
+            Err(QueryError::Source(_)) if source.has_left_out_more() => {}
+            outcome => return outcome,
         }
     }
 }

@@ -59,6 +59,11 @@ pub struct Report {
 /// If the store cannot be written.
 pub fn run(plan: &Plan, progress: &mut dyn FnMut(Progress)) -> Result<Report> {
     let stop = shutdown::on_signal()?;
+    // A store is not made, nor opened, for files of which not one can be imported.
+    let faults: Vec<String> = plan.files.iter().map_while(|path| fault(path)).collect();
+    if faults.len() == plan.files.len() {
+        return Ok(Report { faults, ..Report::default() });
+    }
     let mut writer = StoreWriter::open(&plan.store)?;
     let mut listed = Listed::open(&plan.store)?;
     let mut report = Report::default();
@@ -161,12 +166,26 @@ impl Work<'_> {
     }
 }
 
-/// Opens a file and looks through it for its digest.
-fn open(path: &Path) -> io::Result<(ListEntry, File)> {
-    let mut file = File::open(path)?;
+/// What keeps all of a file from being imported, if that is seen at its beginning.
+fn fault(path: &Path) -> Option<String> {
+    let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    match open_file(path) {
+        Ok(file) => NfdumpFile::open(file).err().map(|error| named(&error)),
+        Err(error) => Some(named(&error)),
+    }
+}
+
+fn open_file(path: &Path) -> io::Result<File> {
+    let file = File::open(path)?;
     if file.metadata()?.is_dir() {
         return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory; name its files"));
     }
+    Ok(file)
+}
+
+/// Opens a file and looks through it for its digest.
+fn open(path: &Path) -> io::Result<(ListEntry, File)> {
+    let mut file = open_file(path)?;
     let mut digest = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     let mut size = 0;

@@ -15,6 +15,7 @@ pub mod import;
 mod marks;
 mod priority;
 pub mod query;
+mod reach;
 mod refusals;
 pub mod replay;
 pub mod resend;

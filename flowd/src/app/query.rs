@@ -3,6 +3,7 @@
 use super::around::around_damage;
 use super::clock;
 use super::elements;
+use super::reach::Reach;
 use super::sidecars::Sidecars;
 use super::statistics::StoreStatistics;
 use crate::archive::index::{Answer, Ledger};
@@ -73,6 +74,7 @@ pub(super) struct StoreSource {
     store: PathBuf,
     parts: Vec<Part>,
     sidecars: Sidecars,
+    reach: Reach,
     coverage: Coverage,
     /// What turned out to be missing on the way.
     missing: Mutex<Missing>,
@@ -82,6 +84,8 @@ pub(super) struct StoreSource {
 struct Missing {
     gaps: Vec<Gap>,
     damage: Vec<String>,
+    /// Records of what is left out, whether they match or not.
+    records: u64,
     /// Were row groups left out since that was last asked?
     has_more: bool,
 }
@@ -117,14 +121,15 @@ impl StoreSource {
         groups.reverse();
         let parts = blocks.chain(groups).collect();
         let (store, sidecars, missing) = (store.to_owned(), Sidecars::default(), Mutex::default());
-        Ok(Self { store, parts, sidecars, coverage, missing })
+        Ok(Self { store, parts, sidecars, reach: Reach::default(), coverage, missing })
     }
 
     /// Is the file of a segment there? If not, that is noted once.
     fn is_there(&self, segment: &Segment) -> bool {
         *segment.is_there.get_or_init(|| match segment.reader.check() {
-            Ok(()) => true,
+            Ok(()) => self.reach.reaches(&segment.reader),
             Err(error) => {
+                self.lose(segment.reader.entry().rows);
                 self.note_missing(segment, &error);
                 false
             }
@@ -152,12 +157,24 @@ impl StoreSource {
         }
     }
 
+    fn lose(&self, records: u64) {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner).records += records;
+    }
+
+    /// Records of segments that are left out, whether they match or not.
+    pub(super) fn records_left_out(&self) -> u64 {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner).records
+            + self.reach.records_lacking()
+    }
+
     /// Leaves out the row groups of a damaged segment that cannot be read.
     fn leave_out(&self, segment: &Segment, group: usize, error: &ArchiveError) {
         let columns: Vec<usize> = (0..schema().fields().len()).collect();
         for (other, left_out) in segment.left_out.iter().enumerate() {
-            if other == group || segment.reader.read(other, &columns).is_err() {
+            let is_new = !left_out.is_raised();
+            if is_new && (other == group || segment.reader.read(other, &columns).is_err()) {
                 left_out.raise();
+                self.lose(segment.reader.row_group_rows(other) as u64);
             }
         }
         self.note_missing(segment, error);
@@ -271,6 +288,10 @@ impl Source for StoreSource {
         let missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
         coverage.gaps.extend(missing.gaps.iter().cloned());
         coverage.damage.extend(missing.damage.iter().cloned());
+        if let Some((lacking, why)) = self.reach.damage() {
+            coverage.unreachable = Some(format!("{lacking}: {why}"));
+            coverage.damage.push(lacking);
+        }
         coverage
     }
 }
@@ -318,6 +339,7 @@ fn coverage(statistics: &StoreStatistics, snapshot: &StoreSnapshot, range: TimeR
         gaps: gaps.filter(|gap| range.overlaps(gap.since.0, gap.until.0)).collect(),
         losses: losses.filter(|loss| loss.sequence_missing + loss.dropped > 0).collect(),
         damage: damage(snapshot),
+        unreachable: None,
         sampling: sampling(&statistics.collect),
     }
 }

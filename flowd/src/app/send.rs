@@ -1,10 +1,11 @@
 //! `flowd store send`: records of a store -> NetFlow v9 to another collector.
 
+use super::around::records_around_damage;
 use super::query::StoreSource;
 use super::{clock, shutdown};
 use crate::export::{CollectorStatistics, Exporter, ExporterConfig, Pace};
 use crate::model::{FlowRecord, ObservationDomainId};
-use crate::query::{Plan as QueryPlan, QueryError, run_records};
+use crate::query::{Coverage, Outcome, Plan as QueryPlan, QueryError, run_records};
 use crate::telemetry::Flag;
 use anyhow::Result;
 use std::net::SocketAddr;
@@ -41,7 +42,9 @@ pub struct Report {
     pub sent: Option<CollectorStatistics>,
     /// Parts of the store that cannot be read, in words.
     pub damage: Vec<String>,
-    /// A signal ended it before the last record.
+    /// Records in those of these parts that were left out, whether they match or not.
+    pub left_out: u64,
+    /// A signal, or what could not be read, ended it before the last record.
     pub is_cut_short: bool,
 }
 
@@ -70,19 +73,30 @@ pub fn run(plan: &Plan) -> Result<Report> {
         schedule: plan.rate.map(Schedule::new),
         stop: Arc::clone(&stop),
     };
-    let outcome = run_records(&plan.query, &source, &stop, &mut |record| {
-        sender.add(record);
-        Ok(())
+    let outcome = records_around_damage(&source, &mut |record| sender.add(record), |each| {
+        run_records(&plan.query, &source, &stop, each)
     });
     let (damage, is_cut_short) = match outcome {
-        Ok(outcome) => (outcome.coverage.damage, stop.is_raised()),
+        Ok(Outcome { coverage, .. }) => (damage(coverage), stop.is_raised()),
         Err(QueryError::Cancelled) => (Vec::new(), true),
+        // What was sent is told all the same.
+        Err(error) if sender.matched > 0 => (vec![error.to_string()], true),
         Err(error) => return Err(error.into()),
     };
+    let left_out = source.records_left_out();
     sender.hand_on();
     sender.exporter.flush(clock::now());
     let sent = sender.exporter.statistics().pop();
-    Ok(Report { matched: sender.matched, sent, damage, is_cut_short })
+    Ok(Report { matched: sender.matched, sent, damage, left_out, is_cut_short })
+}
+
+/// What cannot be read, and why.
+fn damage(mut coverage: Coverage) -> Vec<String> {
+    if let Some(unreachable) = coverage.unreachable {
+        coverage.damage.retain(|damage| !unreachable.starts_with(damage));
+        coverage.damage.push(unreachable);
+    }
+    coverage.damage
 }
 
 struct Sender {

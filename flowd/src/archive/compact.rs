@@ -31,6 +31,8 @@ pub struct Merged {
     pub into: u64,
     /// Records in them.
     pub rows: u64,
+    /// Segments that were to become part of others and cannot be read.
+    pub left: u64,
 }
 
 impl Archiver {
@@ -44,14 +46,36 @@ impl Archiver {
         in_time: &dyn Fn() -> bool,
     ) -> Result<Merged, ArchiveError> {
         let mut merged = Merged::default();
+        let objects = Objects::of(&self.archive_dir);
+        let mut reaches = None;
         for group in slivers(&self.manifest, self.config.segment_rows_max, &|_| true) {
-            if in_time() && self.merge(&group, now, in_time)? {
+            let is_here = |entry: &SegmentEntry| {
+                !SegmentReader::among(&objects, entry.clone()).is_remote()
+                    || *reaches.get_or_insert_with(|| self.can_reach(&objects))
+            };
+            let (group, away): (Vec<_>, Vec<_>) = group.into_iter().partition(is_here);
+            merged.left += away.len() as u64;
+            if group.len() < 2 || !in_time() {
+                continue;
+            }
+            if self.merge(&group, now, in_time)? {
                 merged.from += group.len() as u64;
                 merged.into += 1;
                 merged.rows += group.iter().map(|segment| segment.rows).sum::<u64>();
+            } else {
+                merged.left += group.len() as u64;
             }
         }
         Ok(merged)
+    }
+
+    /// Can the object store be asked? If not, that is told, and what is here is merged.
+    fn can_reach(&self, objects: &Objects) -> bool {
+        let reached = objects.reach();
+        if let Err(error) = &reached {
+            warn!(%error, "segments on the object store are not merged");
+        }
+        reached.is_ok()
     }
 
     /// Merges the slivers of one hour that is over and whose blocks are all archived.

@@ -69,10 +69,7 @@ pub enum ArchiveError {
         what: &'static str,
     },
     /// An object store refuses, or cannot be reached.
-    #[error(
-        "cannot {doing} {url}: {what}; see that the store can be reached from here, and what \
-         AWS_ENDPOINT, AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY say"
-    )]
+    #[error("cannot {doing} {url}: {what}; see {}", what_to_see(url))]
     Object {
         /// What was being done.
         doing: &'static str,
@@ -84,7 +81,7 @@ pub enum ArchiveError {
         what: String,
     },
     /// A URL at which no segments can be kept.
-    #[error("{url} cannot have the archive: {what}")]
+    #[error("archive {url}: {what}")]
     ObjectUrl {
         /// The URL.
         url: String,
@@ -105,6 +102,16 @@ pub enum ArchiveError {
     /// Columns that do not make a batch.
     #[error("cannot lay out records by column: {0}")]
     Arrow(#[from] arrow_schema::ArrowError),
+}
+
+/// What whoever cannot reach an object store is to look at.
+fn what_to_see(url: &str) -> &'static str {
+    if url.starts_with("file:") {
+        "that its disk is mounted, and who may use it"
+    } else {
+        "that the store can be reached from here, and what AWS_ENDPOINT, AWS_REGION, \
+         AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY say"
+    }
 }
 
 impl ArchiveError {

@@ -85,6 +85,14 @@ impl SegmentReader {
         !self.path.exists() && remote_path(&self.path).exists()
     }
 
+    /// Can the objects of its archive be reached?
+    ///
+    /// # Errors
+    /// If not.
+    pub fn reach_objects(&self) -> Result<(), ArchiveError> {
+        self.objects.reach()
+    }
+
     /// Is its file there, and as long as the manifest says? What lies within is seen when it is
     /// read, and so is an object.
     ///

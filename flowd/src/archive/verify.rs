@@ -71,8 +71,9 @@ pub fn verify(store: &Path) -> Result<Verification, ArchiveError> {
     };
     verification.manifest(&store, &archive_dir, &manifest);
     let objects = Objects::of(&archive_dir);
+    let mut reaches = verification.objects(&store, &objects, &manifest);
     for entry in manifest.segments() {
-        verification.segment(&store, &objects, entry)?;
+        reaches &= verification.segment(&store, &objects, entry, reaches);
     }
     verification.days(&store, &archive_dir, &manifest);
     verification.ledger(&store, &archive_dir);
@@ -119,32 +120,52 @@ impl Verification {
         Ok(())
     }
 
-    /// # Errors
-    /// If the object store refuses: nothing is known then of what it has.
+    /// Can the object store be reached, if a segment is there?
+    fn objects(&mut self, store: &Store, objects: &Arc<Objects>, manifest: &Manifest) -> bool {
+        let archive_dir = objects.archive_dir();
+        let is_any_there = manifest
+            .segments()
+            .any(|entry| SegmentReader::among(objects, entry.clone()).is_remote());
+        if is_any_there && let Err(error) = objects.reach() {
+            self.find(store, &Objects::reference_path(archive_dir), error.to_string());
+            return false;
+        }
+        true
+    }
+
+    /// Looks at a segment and its index. False if the object store refused to tell of it: nobody
+    /// waits for it again then.
     fn segment(
         &mut self,
         store: &Store,
         objects: &Arc<Objects>,
         entry: &SegmentEntry,
-    ) -> Result<(), ArchiveError> {
+        reaches: bool,
+    ) -> bool {
         let archive_dir = objects.archive_dir();
         let path = archive_dir.join(&entry.path);
         let segment = SegmentReader::among(objects, entry.clone());
         let is_remote = segment.is_remote();
-        match check_segment(&segment) {
-            Ok(()) => {}
-            Err(error) if error.is_refusal() => return Err(error),
-            Err(error) => {
-                // It may have expired since the manifest was read.
-                if path.exists() || is_listed(archive_dir, entry) {
-                    self.find(store, &path, error.to_string());
-                }
-                return Ok(());
+        if is_remote && !reaches {
+            self.find(store, &path, "its object is out of reach".to_owned());
+            self.sidecar(store, archive_dir, entry);
+            return true;
+        }
+        if let Err(error) = check_segment(&segment) {
+            // It may have expired since the manifest was read.
+            if path.exists() || is_listed(archive_dir, entry) {
+                self.find(store, &path, error.to_string());
             }
+            return !error.is_refusal();
         }
         self.segments += 1;
         self.remote += u64::from(is_remote);
         self.bytes += entry.bytes;
+        self.sidecar(store, archive_dir, entry);
+        true
+    }
+
+    fn sidecar(&mut self, store: &Store, archive_dir: &Path, entry: &SegmentEntry) {
         match Sidecar::verify(archive_dir, entry) {
             Ok(Some(_)) => self.sidecars += 1,
             Ok(None) => self.unindexed += u64::from(entry.record_type == RecordType::Flow),
@@ -153,7 +174,6 @@ impl Verification {
             }
             Err(_expired) => {}
         }
-        Ok(())
     }
 
     /// The files that tell of all segments of a day.

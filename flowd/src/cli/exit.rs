@@ -1,5 +1,7 @@
 //! How a run ends: 0 done or rows found, 1 no rows, 2 error.
 
+use crate::query::QueryError;
+use crate::query::filter::FilterError;
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -36,10 +38,14 @@ pub(super) fn code(result: &anyhow::Result<Outcome>) -> ExitCode {
 
 /// An error with its causes, each once: many an error's own text has its cause in it already.
 /// What stands below the first line (the place in a filter) is for a terminal; elsewhere an
-/// error is one line.
+/// error is one line, and the place is told in words.
 fn text_of(error: &anyhow::Error, is_terminal: bool) -> String {
     let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
+    for cause in error.chain() {
+        let cause = match filter_error(cause) {
+            Some(filter) if !is_terminal => filter.in_one_line(),
+            _ => cause.to_string(),
+        };
         let cause = if is_terminal { &cause } else { cause.lines().next().unwrap_or_default() };
         if !text.contains(cause) {
             let separator = if text.is_empty() { "" } else { ": " };
@@ -47,6 +53,14 @@ fn text_of(error: &anyhow::Error, is_terminal: bool) -> String {
         }
     }
     text
+}
+
+fn filter_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a FilterError> {
+    let of_query = match cause.downcast_ref() {
+        Some(QueryError::Filter(filter)) => Some(filter),
+        _ => None,
+    };
+    of_query.or_else(|| cause.downcast_ref())
 }
 
 /// Says a line on stderr.

@@ -132,12 +132,20 @@ pub(super) fn retention(keep: &Keep) -> Result<Retention> {
         let millis = time.map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
         Ok::<_, anyhow::Error>(millis)
     };
+    if keep_size.as_deref().is_some_and(|text| quantity::parse_size(text) == Ok(0)) {
+        bail!("--keep-size: 0 would keep nothing; write 20GB, or leave it out to keep all");
+    }
     Ok(Retention {
         keep_millis: millis("--keep-for", keep_for)?,
         keep_ledger_millis: millis("--keep-ledger-for", keep_ledger_for)?,
         keep_size: octets("--keep-size", keep_size)?,
         keep_free: octets("--keep-free", keep_free)?,
     })
+}
+
+/// How many rows an answer may have; 0 is all.
+pub(super) fn limit(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_not_a_count| "write how many rows, such as 20, or 0 for all".to_owned())
 }
 
 #[cfg(test)]

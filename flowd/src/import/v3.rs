@@ -27,7 +27,7 @@ pub(super) fn read(
     for _ in 0..count {
         let id = body.u16()?;
         let size = usize::from(body.u16()?).checked_sub(4)?;
-        element(id, Octets::new(body.take(size)?), builder, left)?;
+        element(Element { id, body: Octets::new(body.take(size)?) }, builder, left)?;
     }
     builder.flag_element(38, engine_type);
     builder.flag_element(39, engine_id);
@@ -38,12 +38,13 @@ pub(super) fn read(
 }
 
 /// An element of a record, as it lies behind its number and length.
-fn element(
+struct Element<'a> {
     id: u16,
-    mut body: Octets<'_>,
-    builder: &mut Builder,
-    left: &mut NotImported,
-) -> Option<()> {
+    body: Octets<'a>,
+}
+
+fn element(it: Element<'_>, builder: &mut Builder, left: &mut NotImported) -> Option<()> {
+    let Element { id, mut body } = it;
     match id {
         0 => {}
         1 => generic(body, builder)?,
@@ -82,18 +83,14 @@ fn element(
             }
         }
         18 => builder.sampler(body.u64()?),
-        _ => event_element(id, body, builder, left)?,
+        _ => event_element(Element { id, body }, builder, left)?,
     }
     Some(())
 }
 
 /// An element of those that firewalls, translators and probes fill, or that has no place here.
-fn event_element(
-    id: u16,
-    mut body: Octets<'_>,
-    builder: &mut Builder,
-    left: &mut NotImported,
-) -> Option<()> {
+fn event_element(it: Element<'_>, builder: &mut Builder, left: &mut NotImported) -> Option<()> {
+    let Element { id, mut body } = it;
     match id {
         19 => {
             let (time, connection) = (body.u64()?, body.u32()?);

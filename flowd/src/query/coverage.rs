@@ -16,6 +16,8 @@ pub struct Coverage {
     /// Parts of the store that cannot be read or are not there, in words: the records in them
     /// are missing from the answer.
     pub damage: Vec<String>,
+    /// What of it cannot be reached where it lies, and why, in a line.
+    pub unreachable: Option<String>,
     /// Exporters that saw only a sample of the packets; counters stay unscaled.
     pub sampling: Vec<SampledExporter>,
 }

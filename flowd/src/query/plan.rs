@@ -365,6 +365,13 @@ impl FromStr for Sort {
         let (word, descending) = match text.rsplit_once(':') {
             Some((word, order)) if order.eq_ignore_ascii_case("asc") => (word, Some(false)),
             Some((word, order)) if order.eq_ignore_ascii_case("desc") => (word, Some(true)),
+            Some((word, order)) if field::find(word).is_some() && field::find(text).is_none() => {
+                let (word, order) = (shortened(word), shortened(order));
+                return Err(QueryError::usage(format!(
+                    "`{order}` is no order: write {word}:asc for the least first, {word}:desc for \
+                     the most first"
+                )));
+            }
             // `PEN:ID` has a colon of its own.
             _ => (text, None),
         };

@@ -2,7 +2,7 @@
 //! is in answers, once, and collecting goes on.
 
 use crate::numbered::{Numbered, address, coverage, damaged, drops, found, numbers, start};
-use crate::support::{info, run, summary, wait_until};
+use crate::support::{Collector, info, run, summary, wait_until};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -227,4 +227,28 @@ fn a_torn_block_of_the_ring_costs_its_own_records_only() {
     assert!(numbers(&path).into_iter().eq((0..held).chain(since..since + 1_000)));
     assert!(coverage(&path).contains("ringDamaged"));
     store.assert_named(&[]);
+}
+
+#[test]
+fn what_cannot_be_read_of_a_segment_is_named_and_all_else_is_sent() {
+    let it = Damaged::new();
+    let path = &it.files("archive", "parquet")[1];
+    let mut octets = fs::read(path).unwrap();
+    let middle = octets.len() / 4;
+    octets[middle..middle + 200].iter_mut().for_each(|octet| *octet ^= 0xff);
+    fs::write(path, octets).unwrap();
+    let second = Collector::start(&it.folder.path().join("second"));
+    let (store, rest) = (it.store(), (SEGMENTS - 1) * SEGMENT_RECORDS);
+    let sent = run(&["store", "send", "--store", store.to_str().unwrap(), "--to", &second.url()]);
+    assert_eq!(sent.code(), Some(2), "{sent:?}");
+    assert_eq!(sent.stderr.lines().count(), 1, "{sent:?}");
+    for words in [
+        format!("sent {rest} of {rest} records"),
+        format!("{SEGMENT_RECORDS} records left out"),
+        format!("not readable: segment {}", path.display()),
+    ] {
+        assert!(sent.stderr.contains(&words), "{words}: {sent:?}");
+    }
+    second.wait_for_flows(rest);
+    second.stop();
 }

@@ -132,7 +132,9 @@ fn a_bad_filter_shows_the_place_and_the_nearest_word() {
     let store = folder.path().join("store");
     run(&["replay", &test_pcap("demo-traffic.pcap"), "--store", store.to_str().unwrap()]).ok();
     let ended = run(&["query", "--store", store.to_str().unwrap(), "prot tcp"]);
-    assert_one_line(&ended, &["prot", "did you mean `proto`"]);
+    assert_one_line(&ended, &["prot", "did you mean `proto`", "column 1"]);
+    let ended = run(&["query", "--store", store.to_str().unwrap(), "tcp and "]);
+    assert_one_line(&ended, &["missing here (column ", "after `and`)"]);
     assert!(ended.stdout.is_empty());
 }
 
@@ -145,6 +147,36 @@ fn a_cut_capture_gives_its_flows_and_then_one_error() {
     let ended = run(&["replay", cut.to_str().unwrap(), "-o", "json"]);
     assert!(!ended.json().is_empty());
     assert_one_line(&ended, &["cut.pcap", "at byte"]);
+}
+
+#[test]
+fn what_would_do_nothing_is_refused_and_makes_no_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let path = store.to_str().unwrap();
+    let missing = folder.path().join("nfcapd.1");
+    let missing = missing.to_str().unwrap();
+    assert_one_line(&run(&["store", "import", "--store", path, missing]), &[missing]);
+    let listen = ["collect", "--listen", "udp://127.0.0.1:0", "--store", path];
+    for (options, words) in [
+        (&["--keep-size", "0"][..], &["--keep-size", "leave it out"][..]),
+        (&["--ring-size", "1"], &["--ring-size", "64MiB"]),
+        (&["--archive-after", "1d"], &["--archive-after", "add --archive"]),
+        (&["--archive", "gopher://x/y"], &["--archive", "write s3://BUCKET/PREFIX"]),
+        (&["--workers", "100000"], &["--workers", "1 to 1024"]),
+        (&["--workers", "0"], &["--workers", "1 to 1024"]),
+    ] {
+        assert_one_line(&run(&[&listen[..], options].concat()), words);
+        assert!(!store.exists(), "{options:?}");
+    }
+}
+
+#[test]
+fn a_capture_without_export_datagrams_is_an_empty_answer() {
+    let capture = test_pcap("demo-traffic.pcap");
+    let ended = run(&["decode", &capture]);
+    assert_eq!((ended.code(), ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
+    assert_eq!(ended.stderr, format!("flowd: no export datagrams in {capture}\n"));
 }
 
 #[test]
@@ -182,5 +214,12 @@ fn a_mistyped_time_or_key_is_told_in_one_line() {
     assert_one_line(&run(&["query", "--store", store, "--last", "soon"]), &["soon"]);
     assert_one_line(&run(&["query", "--store", store, "--since", "yester"]), &["yester"]);
     assert_one_line(&run(&["query", "--store", store, "-a", "srcipp"]), &["srcipp", "srcip"]);
+    assert_one_line(&run(&["query", "--store", store, "--last", "-1h"]), &["--last", "`-1h`"]);
+    for limit in ["-3", "abc"] {
+        let ended = run(&["query", "--store", store, "-n", limit]);
+        assert_one_line(&ended, &[limit, "--limit", "0 for all"]);
+    }
+    let ended = run(&["query", "--store", store, "-s", "bytes:up"]);
+    assert_one_line(&ended, &["`up`", "bytes:asc", "bytes:desc"]);
     assert_one_line(&run(&["top", "--store", store, "srcip"]), &["srcip"]);
 }

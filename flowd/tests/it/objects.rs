@@ -166,15 +166,18 @@ fn segments_move_to_s3_and_answers_stay_the_same() {
     let verified = server.run(&["store", "verify", "--store", path]).ok();
     assert!(verified.stderr.contains("from the object store"), "{verified:?}");
 
-    // A server that is away is told by its URL, not by an empty answer.
+    // A server that is away is told once by its URL; each segment there by its file.
     server.end();
     let away = server.query(&store);
-    assert_eq!((away.code(), away.stdout.as_str()), (Some(2), ""), "{away:?}");
-    let [line] = away.stderr.lines().collect::<Vec<_>>()[..] else { panic!("{away:?}") };
-    assert!(line.contains("s3://flows/border/date=") && line.contains("AWS_ENDPOINT"), "{line}");
+    assert_eq!((away.code(), away.stdout.as_str()), (Some(1), ""), "{away:?}");
+    let [line, coverage] = away.stderr.lines().collect::<Vec<_>>()[..] else { panic!("{away:?}") };
+    assert!(line.contains("s3://flows/border/") && line.contains("AWS_ENDPOINT"), "{line}");
+    assert!(line.contains("records on the object store are out of reach"), "{line}");
+    assert!(coverage.contains("out of reach") && !coverage.contains("AWS"), "{coverage}");
     let away = server.run(&["store", "verify", "--store", path]);
     assert_eq!(away.code(), Some(2));
-    assert_eq!(away.stderr.lines().count(), 1, "{away:?}");
+    assert_eq!(away.stdout.matches("its object is out of reach").count(), objects.len());
+    assert_eq!(away.stdout.matches("AWS_ENDPOINT").count(), 1, "{away:?}");
     server.begin();
 
     // An octet that changed there is found, and so is an object that is gone.
@@ -275,6 +278,9 @@ fn what_is_wrong_with_a_url_is_told_in_one_line() {
     for wrong in ["gopher://x/y", "s3://", "flows/x", "file:relative"] {
         assert!(collect("wrong", wrong, SECRET).contains("write s3://BUCKET/PREFIX"));
     }
+    for store in ["no-right", "wrong"] {
+        assert!(!folder.path().join(store).exists(), "{store} is made for nothing");
+    }
     // A place that is another store's, and a store that is bound already.
     let first = folder.path().join("first");
     server.collector(&first, Some("s3://flows/x")).0.terminate().ok();
@@ -282,6 +288,9 @@ fn what_is_wrong_with_a_url_is_told_in_one_line() {
     assert!(line.contains("another store"), "{line}");
     let line = collect("first", "s3://flows/y", SECRET);
     assert!(line.contains("s3://flows/x") && line.contains("copy all objects"), "{line}");
+    let elsewhere = folder.path().join("elsewhere");
+    let line = collect("first", &format!("file://{}", elsewhere.display()), SECRET);
+    assert!(line.contains("copy all objects") && !elsewhere.exists(), "{line}");
 }
 
 #[test]
@@ -317,9 +326,28 @@ fn a_directory_is_an_object_store_too() {
     collector.says("is it mounted?");
     drop(collector.left());
     assert!(parquet(&cold).is_empty());
+    let is_told = |words: &str| {
+        // What is here is the answer, and what is not is told once, in plain words.
+        let away = query();
+        assert_eq!(away.code(), Some(0), "{away:?}");
+        assert!(away.stdout.lines().count() > 0);
+        let [line, coverage] = away.stderr.lines().collect::<Vec<_>>()[..] else {
+            panic!("{away:?}")
+        };
+        assert!(line.contains("out of reach") && line.contains(words), "{line}");
+        assert!(coverage.contains("out of reach") && !away.stderr.contains("AWS"), "{away:?}");
+        let verified = run(&["store", "verify", "--store", store.to_str().unwrap()]);
+        assert_eq!(verified.code(), Some(2));
+        assert_eq!(verified.stdout.matches(words).count(), 1, "{verified:?}");
+        assert!(verified.stdout.contains("its object is out of reach"), "{verified:?}");
+        assert!(verified.stderr.contains("whole are 1 segments"), "{verified:?}");
+        let compacted = run(&["store", "compact", "--store", store.to_str().unwrap()]);
+        assert_eq!(compacted.code(), Some(2), "{compacted:?}");
+        assert!(compacted.stderr.contains("1 segments that were to be merged"), "{compacted:?}");
+    };
+    is_told("is it mounted?");
     fs::remove_dir(&cold).unwrap();
-    let away = query();
-    assert_eq!(away.code(), Some(2), "{away:?}");
+    is_told("no such directory");
     fs::rename(&aside, &cold).unwrap();
     let after = query().ok();
     assert!(after.stdout.lines().count() > before.stdout.lines().count());

@@ -20,7 +20,7 @@ use flowd::Flowd;
 pub(crate) fn run() -> Result<()> {
     packages::ensure(&[packages::GCC, packages::LIBPCAP])?;
     println!("building flowd");
-    steps::run(steps::cargo().args(["build", "--quiet", "--package", "flowd"]))?;
+    steps::run(steps::cargo().args(["build", "--package", "flowd"]))?;
     play()
 }
 

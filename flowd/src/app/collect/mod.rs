@@ -63,8 +63,8 @@ pub struct Plan {
     /// The object store that segments move to from now on; none: where they moved before, if
     /// anywhere.
     pub archive: Option<String>,
-    /// How long after the end of its hour a segment moves; 0: at once.
-    pub archive_after_millis: i64,
+    /// How long after the end of its hour a segment moves; 0: at once; none: as is usual.
+    pub archive_after_millis: Option<i64>,
     /// How much of the archive is kept.
     pub retention: Retention,
     /// Socket receive buffer, octets.

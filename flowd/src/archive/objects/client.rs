@@ -60,26 +60,33 @@ impl Client {
                 if bucket.is_empty() || bucket.contains(['@', '?', '#', ':']) {
                     return Err(expected());
                 }
-                let retry = RetryConfig {
-                    backoff: BackoffConfig::default(),
-                    max_retries: RETRIES_MAX,
-                    retry_timeout: RETRY_MAX,
-                };
-                let store = AmazonS3Builder::from_env()
-                    .with_bucket_name(bucket)
-                    .with_checksum_algorithm(Checksum::SHA256)
-                    .with_retry(retry)
-                    .with_client_options(options())
-                    .build();
+                let store = in_bucket(AmazonS3Builder::from_env(), bucket, options()).build();
                 (Arc::new(store.map_err(|error| wrong(words(&error)))?), prefix)
             }
             "file" if rest.starts_with('/') => {
+                if !Path::new(rest).is_dir() {
+                    return Err(ArchiveError::Object {
+                        doing: "open",
+                        url: url.to_owned(),
+                        fault: ObjectFault::Missing,
+                        what: "there is no such directory".to_owned(),
+                    });
+                }
                 let store = LocalFileSystem::new_with_prefix(rest);
                 let store = store.map_err(|error| wrong(words(&error)))?;
                 (Arc::new(store.with_fsync(true)), "")
             }
             _ => return Err(expected()),
         };
+        Self::of_store(url, store, prefix)
+    }
+
+    fn of_store(
+        url: &str,
+        store: Arc<dyn ObjectStore>,
+        prefix: &str,
+    ) -> Result<Self, ArchiveError> {
+        let wrong = |what: String| ArchiveError::ObjectUrl { url: url.to_owned(), what };
         Key::parse(prefix).map_err(|error| wrong(words(&error)))?;
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| wrong(error.to_string()))?;
@@ -201,6 +208,20 @@ impl Client {
     }
 }
 
+/// A bucket, with the limits of this module.
+fn in_bucket(builder: AmazonS3Builder, bucket: &str, options: ClientOptions) -> AmazonS3Builder {
+    let retry = RetryConfig {
+        backoff: BackoffConfig::default(),
+        max_retries: RETRIES_MAX,
+        retry_timeout: RETRY_MAX,
+    };
+    builder
+        .with_bucket_name(bucket)
+        .with_checksum_algorithm(Checksum::SHA256)
+        .with_retry(retry)
+        .with_client_options(options)
+}
+
 fn options() -> ClientOptions {
     let mut options = ClientOptions::new();
     // What the environment says of HTTP itself, as whoever sets AWS_ENDPOINT for it expects.
@@ -220,3 +241,7 @@ fn words(error: &dyn std::error::Error) -> String {
     let line: Vec<&str> = text.split_whitespace().collect();
     line.join(" ").chars().take(WORDS_MAX).collect()
 }
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

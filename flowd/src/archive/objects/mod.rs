@@ -26,7 +26,7 @@ pub(super) use upload::{Uploads, is_mark};
 
 use super::error::ArchiveError;
 use super::manifest::sync_dir;
-use crate::ring::StoreLock;
+use crate::ring::{Store, StoreLock};
 use client::Client;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -88,6 +88,11 @@ impl Objects {
         &self.archive_dir
     }
 
+    /// The file that says where the objects are.
+    pub(super) fn reference_path(archive_dir: &Path) -> PathBuf {
+        archive_dir.join(REFERENCE)
+    }
+
     /// Where the objects are; none if all segments are local.
     ///
     /// # Errors
@@ -103,13 +108,34 @@ impl Objects {
     /// If it cannot be reached, or has the segments of another store; or if the store is bound
     /// elsewhere, and `url` does not have a copy.
     pub fn bind(store: &Path, url: &str) -> Result<(), ArchiveError> {
+        if Store::find(store).is_err() {
+            // What is wrong with the place is told before there is a store for it.
+            match Client::open(url).and_then(|client| Ok((read_mark(&client)?, client))) {
+                Ok((Some(_), client)) => return Err(client.foreign()),
+                Err(error) if !error.is_not_found() => return Err(error),
+                _ => {}
+            }
+        }
         let lock = StoreLock::acquire(store)?;
         let archive_dir = lock.store().archive_dir();
         let earlier = reference(&archive_dir)?;
         if earlier.as_ref().is_some_and(|earlier| earlier.url == url) {
             return Ok(());
         }
-        let client = Client::make(url)?;
+        let opened = match &earlier {
+            None => Client::make(url),
+            // It has a copy already, or is none that is made for a change that is refused.
+            Some(_) => Client::open(url),
+        };
+        let client = match (opened, &earlier) {
+            (Err(error), Some(earlier)) if error.is_not_found() => {
+                return Err(ArchiveError::BoundElsewhere {
+                    old: earlier.url.clone(),
+                    new: url.to_owned(),
+                });
+            }
+            (opened, _) => opened?,
+        };
         let found = read_mark(&client)?;
         let id = match (&earlier, found) {
             (None, Some(_)) => return Err(client.foreign()),
@@ -148,6 +174,14 @@ impl Objects {
         let opened = Arc::new(Client::open(&url)?);
         *client = Some(Arc::clone(&opened));
         Ok(opened)
+    }
+
+    /// Can the objects be reached, and are they of this archive?
+    ///
+    /// # Errors
+    /// If not.
+    pub fn reach(&self) -> Result<(), ArchiveError> {
+        self.check().map(drop)
     }
 
     /// Sees to it that the objects are of this archive.

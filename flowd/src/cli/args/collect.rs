@@ -74,9 +74,10 @@ pub(in crate::cli) struct Collect {
     /// --store.
     #[arg(long, value_name = "URL")]
     pub(in crate::cli) archive: Option<String>,
-    /// How long after the end of its hour a segment moves there; 0s: as soon as it is written.
-    #[arg(long, value_name = "TIME", default_value = "5m")]
-    pub(in crate::cli) archive_after: String,
+    /// How long after the end of its hour a segment moves there; 0s: as soon as it is written
+    /// [default: 5m].
+    #[arg(long, value_name = "TIME")]
+    pub(in crate::cli) archive_after: Option<String>,
     /// How much is kept.
     #[command(flatten)]
     pub(in crate::cli) keep: Keep,

@@ -1,6 +1,7 @@
 //! `flowd query` and `flowd top`.
 
 use super::Output;
+use crate::cli::resolve::limit;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -35,7 +36,12 @@ KEYS/FIELD: keys as in 'flowd query -a'; field one of flows, packets, bytes, pps
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TimeRange {
     /// Records of this last time: 90s, 15m, 24h, 7d.
-    #[arg(long, value_name = "TIME", conflicts_with_all = ["since", "until"])]
+    #[arg(
+        long,
+        value_name = "TIME",
+        conflicts_with_all = ["since", "until"],
+        allow_hyphen_values = true
+    )]
     pub(in crate::cli) last: Option<String>,
     /// Records that end at or after this time (UTC): 2026-03-01T10:00, 2026-03-01, -2h.
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
@@ -65,7 +71,7 @@ pub(in crate::cli) struct Query {
     #[arg(short, long, value_name = "FIELD")]
     pub(in crate::cli) sort: Option<String>,
     /// Rows to print; without it, or with 0, all.
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", value_parser = limit, allow_negative_numbers = true)]
     pub(in crate::cli) limit: Option<usize>,
     /// One row that adds up all records.
     #[arg(long)]
@@ -95,7 +101,7 @@ pub(in crate::cli) struct Top {
     #[command(flatten)]
     pub(in crate::cli) time: TimeRange,
     /// Rows to print, 0 for all [default: 10].
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", value_parser = limit, allow_negative_numbers = true)]
     pub(in crate::cli) limit: Option<usize>,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t)]

@@ -10,15 +10,22 @@ use anyhow::{Context, Result, bail};
 use std::net::SocketAddr;
 use std::num::NonZero;
 
+/// Receiving threads that may be asked for: each has a socket and a shard of the ring.
+const WORKER_COUNT_MAX: usize = 1_024;
+/// Octets of the smallest ring that is of use: each worker writes to a block of it.
+const RING_SIZE_MIN: u64 = 64 << 10;
+
 /// `flowd collect`.
 pub(in crate::cli) fn collect(arguments: &Collect) -> Result<Outcome> {
     let worker_count = match arguments.workers {
-        Some(0) => bail!("--workers: at least 1"),
+        Some(count) if !(1..=WORKER_COUNT_MAX).contains(&count) => {
+            bail!("--workers: {count} is no number of threads; write 1 to {WORKER_COUNT_MAX}")
+        }
         Some(count) => count,
         None => std::thread::available_parallelism().map_or(1, NonZero::get),
     };
     let ring = RingConfig {
-        ring_size_max: resolve::size("--ring-size", &arguments.ring_size)?,
+        ring_size_max: ring_size(&arguments.ring_size)?,
         backlog_size_max: resolve::size("--backlog-max", &arguments.backlog_max)?,
         when_full: match arguments.when_full {
             args::WhenFull::DropOldest => WhenFull::DropOldest,
@@ -38,7 +45,11 @@ pub(in crate::cli) fn collect(arguments: &Collect) -> Result<Outcome> {
         ring,
         retention: resolve::retention(&arguments.keep)?,
         archive: arguments.archive.clone(),
-        archive_after_millis: resolve::wait("--archive-after", &arguments.archive_after)?,
+        archive_after_millis: arguments
+            .archive_after
+            .as_deref()
+            .map(|text| resolve::wait("--archive-after", text))
+            .transpose()?,
         ring_dir: arguments.ring_dir.clone(),
         receive_buffer_size: usize::try_from(receive_buffer).context("--receive-buffer")?,
     };
@@ -73,6 +84,14 @@ pub(in crate::cli) fn collect(arguments: &Collect) -> Result<Outcome> {
         say(format_args!("{} blocks stay in the ring for the next start", report.blocks_left));
     }
     Ok(Outcome::Done)
+}
+
+fn ring_size(text: &str) -> Result<u64> {
+    let size = resolve::size("--ring-size", text)?;
+    if size < RING_SIZE_MIN {
+        bail!("--ring-size: `{text}` is less than a ring can be; write 64MiB or more");
+    }
+    Ok(size)
 }
 
 #[cfg(feature = "http")]

@@ -14,19 +14,25 @@ pub(in crate::cli) fn decode(arguments: &Decode) -> Result<Outcome> {
         bail!("--explain: messages and templates are no rows of CSV; write -o table or -o json");
     }
     let mut printer = RecordPrinter::new(arguments.output);
-    let decoded = app::decode::run(&arguments.file, arguments.explain, &mut |found| match found {
-        Found::Record(record, origin) => printer.print(record, Some(origin)),
-        Found::Explained(explained) => printer.explain(explained),
+    let mut found_count = 0;
+    let decoded = app::decode::run(&arguments.file, arguments.explain, &mut |found| {
+        found_count += 1;
+        match found {
+            Found::Record(record, origin) => printer.print(record, Some(origin)),
+            Found::Explained(explained) => printer.explain(explained),
+        }
     });
     printer.finish().context("print records")?;
-    tell(arguments, &decoded?);
-    Ok(Outcome::Done)
+    let decoded = decoded?;
+    tell(arguments, &decoded);
+    Ok(Outcome::of_rows(found_count + decoded.statistics.datagrams))
 }
 
 /// Says what was not decoded, and why.
 fn tell(arguments: &Decode, decoded: &Decoded) {
     let Decoded { statistics, cut, not_whole } = decoded;
     if statistics.datagrams == 0 {
+        // Said by the exit status too, as that of an answer without rows.
         say(format_args!("no export datagrams in {}", arguments.file.display()));
     }
     let drops =

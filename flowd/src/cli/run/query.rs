@@ -57,6 +57,9 @@ fn answer(store: &Path, request: &QueryRequest, output: Output, quiet: bool) -> 
     let mut printer = printer(output, &Columns::from(plan.headings()));
     let outcome = app::query::run(store, &plan, &mut printer)?;
     printer.finish().context("print rows")?;
+    if let Some(what) = &outcome.coverage.unreachable {
+        say(format_args!("the answer is not whole: {what}"));
+    }
     if !quiet {
         let coverage = match output {
             Output::Json => coverage_json(&outcome.coverage),

@@ -84,17 +84,24 @@ pub(in crate::cli) fn verify(arguments: &Verify) -> Result<Outcome> {
 
 /// `flowd store compact`.
 pub(in crate::cli) fn compact(arguments: &Compact) -> Result<Outcome> {
-    let Merged { from, into, rows } = app::store_care::compact(&arguments.store)?;
+    let Merged { from, into, rows, left } = app::store_care::compact(&arguments.store)?;
     match from {
         0 => say(format_args!("nothing to merge")),
         _ => say(format_args!("{from} segments became {into}, with {rows} records")),
     }
-    if !arguments.reindex {
-        return Ok(Outcome::Done);
+    let reindexed = match arguments.reindex {
+        true => Some(app::store_index::reindex(&arguments.store)?),
+        false => None,
+    };
+    if let Some(reindexed) = &reindexed {
+        say(format_args!("{}", reindexed.words));
     }
-    let reindexed = app::store_index::reindex(&arguments.store)?;
-    say(format_args!("{}", reindexed.words));
-    match reindexed.failed.as_slice() {
+    if left > 0 {
+        bail!(
+            "{left} segments that were to be merged cannot be read; `flowd store verify` says why"
+        );
+    }
+    match reindexed.map(|reindexed| reindexed.failed).unwrap_or_default().as_slice() {
         [] => Ok(Outcome::Done),
         [failure] => bail!("{failure}"),
         failures => bail!("{} segments have no index, the first: {}", failures.len(), failures[0]),

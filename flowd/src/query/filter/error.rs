@@ -3,29 +3,42 @@
 use std::fmt;
 use std::ops::Range;
 
+/// Letters of a word that are repeated in words.
+const WORD_LENGTH_MAX: usize = 30;
+
 /// What is wrong with a filter, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilterError {
     message: String,
     /// The part of the line around the place, the letters before it, and its width.
     place: Option<(String, usize, usize)>,
+    /// The same place in words.
+    told: String,
 }
 
 impl FilterError {
     /// An error at a place, given in octets of the text.
     pub(super) fn new(text: &str, place: Range<usize>, message: impl Into<String>) -> Self {
-        Self { message: message.into(), place: Some(cut_out(text, place)) }
+        let told = in_words(text, place.clone());
+        Self { message: message.into(), place: Some(cut_out(text, place)), told }
     }
 
     /// An error of the filter as a whole, such as its length.
     pub(super) fn whole(message: impl Into<String>) -> Self {
-        Self { message: message.into(), place: None }
+        Self { message: message.into(), place: None, told: String::new() }
     }
 
     /// What is wrong, in one line, without the place.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// What is wrong and where, in one line for those who see no caret.
+    #[must_use]
+    pub fn in_one_line(&self) -> String {
+        let Self { message, place: _, told } = self;
+        if told.is_empty() { message.clone() } else { format!("{message} ({told})") }
     }
 }
 
@@ -41,6 +54,23 @@ impl fmt::Display for FilterError {
 }
 
 impl std::error::Error for FilterError {}
+
+/// A place as line and column, with the word that is there, or else the last one before it.
+fn in_words(text: &str, place: Range<usize>) -> String {
+    let before = text.get(..place.start.min(text.len())).unwrap_or_default();
+    let inside = text.get(place).unwrap_or_default().trim();
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    let at =
+        if line > 1 { format!("line {line}, column {column}") } else { format!("column {column}") };
+    let (how, word) = match before.split_whitespace().next_back() {
+        _ if !inside.is_empty() => ("at", inside),
+        Some(word) => ("after", word),
+        None => return at,
+    };
+    let shown: String = word.chars().take(WORD_LENGTH_MAX).map(visible).collect();
+    format!("{at}, {how} `{shown}`")
+}
 
 /// The text around a place, at most some 70 letters of one line, control characters as blanks.
 fn cut_out(text: &str, place: Range<usize>) -> (String, usize, usize) {
@@ -88,6 +118,17 @@ mod tests {
     fn the_caret_stands_below_the_place() {
         let error = FilterError::new("src prot 80", 4..8, "unknown word `prot`");
         assert_eq!(error.to_string(), "unknown word `prot`\n  src prot 80\n      ^^^^");
+        assert_eq!(error.in_one_line(), "unknown word `prot` (column 5, at `prot`)");
+    }
+
+    #[test]
+    fn a_place_without_a_word_is_told_by_the_one_before() {
+        let told = |text, place| FilterError::new(text, place, "m").in_one_line();
+        assert_eq!(told("tcp and ", 8..8), "m (column 9, after `and`)");
+        assert_eq!(told("tcp and\nudp ]", 12..13), "m (line 2, column 5, at `]`)");
+        assert_eq!(told("", 0..0), "m (column 1)");
+        assert_eq!(told("ä", 1..99), "m (column 1)");
+        assert_eq!(FilterError::whole("m").in_one_line(), "m");
     }
 
     #[test]

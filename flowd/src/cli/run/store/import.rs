@@ -36,7 +36,10 @@ fn show(progress: Progress, files: usize) {
 /// Says what was imported and what not; a file that was not imported as a whole is an error.
 fn tell(plan: &Plan, report: Report) -> Result<Outcome> {
     let Report { records, files, not_imported, faults, is_cut_short } = report;
-    say(format_args!("imported {records} records of {files} files into {}", plan.store.display()));
+    if files > 0 || faults.is_empty() {
+        let store = plan.store.display();
+        say(format_args!("imported {records} records of {files} files into {store}"));
+    }
     if !not_imported.parts.is_empty() {
         let parts: Vec<String> =
             not_imported.parts.iter().map(|(name, count)| format!("{name} {count}")).collect();

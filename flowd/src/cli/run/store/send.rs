@@ -38,7 +38,7 @@ pub(in crate::cli) fn send(arguments: &Send) -> Result<Outcome> {
 
 /// Says in one line what was sent of what matched, and why not the rest; that is an error.
 fn tell(plan: &Plan, report: &Report) -> Result<Outcome> {
-    let Report { matched, sent, damage, is_cut_short } = report;
+    let Report { matched, sent, damage, left_out, is_cut_short } = report;
     let mut words = Vec::new();
     let mut count = 0;
     if let Some(sent) = sent {
@@ -55,6 +55,9 @@ fn tell(plan: &Plan, report: &Report) -> Result<Outcome> {
     }
     if *is_cut_short {
         words.push("stopped before the last record".to_owned());
+    }
+    if *left_out > 0 {
+        words.push(format!("{left_out} records left out, which may have matched"));
     }
     words.extend(damage.iter().map(|damage| format!("not readable: {damage}")));
     let rest: String = words.iter().map(|words| format!("; {words}")).collect();
