@@ -25,7 +25,7 @@ use crate::telemetry::Flag;
 use anyhow::Result;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tracing::debug;
 
 /// Why records are missing that were let go.
@@ -65,8 +65,50 @@ struct Segment {
     is_there: OnceLock<bool>,
     /// Was something read of it? Then it may not turn out to be missing any more.
     was_read: Flag,
-    /// Of each row group: is it left out because the file is damaged?
-    left_out: Vec<Flag>,
+    /// What became of each row group.
+    groups: Mutex<Vec<GroupFate>>,
+}
+
+/// What became of a row group in this query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum GroupFate {
+    /// Nothing of it was read.
+    Untouched,
+    /// Rows of it may have been handed on: it stays, unless it turns out unreadable itself. What
+    /// is damaged of it may lie in pages that nobody asks for.
+    Read,
+    /// It cannot be read.
+    LeftOut,
+}
+
+impl Segment {
+    fn fate(&self, group: usize) -> GroupFate {
+        self.fates()[group]
+    }
+
+    /// Leaves a row group out; false if it is left out already, or was read and `is_certain` is
+    /// not given.
+    fn leave_out(&self, group: usize, is_certain: bool) -> bool {
+        let fate = &mut self.fates()[group];
+        let may = *fate == GroupFate::Untouched || *fate == GroupFate::Read && is_certain;
+        if may {
+            *fate = GroupFate::LeftOut;
+        }
+        may
+    }
+
+    /// Notes that a row group was read; false if it was left out meanwhile.
+    fn note_read(&self, group: usize) -> bool {
+        let fate = &mut self.fates()[group];
+        if *fate == GroupFate::Untouched {
+            *fate = GroupFate::Read;
+        }
+        *fate == GroupFate::Read
+    }
+
+    fn fates(&self) -> MutexGuard<'_, Vec<GroupFate>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A store as the engine sees it.
@@ -109,8 +151,8 @@ impl StoreSource {
             .filter(|segment| segment.entry().record_type == RecordType::Flow)
             .map(|reader| {
                 let (is_there, was_read) = (OnceLock::new(), Flag::default());
-                let left_out = (0..reader.row_group_count()).map(|_| Flag::default()).collect();
-                Arc::new(Segment { reader, is_there, was_read, left_out })
+                let groups = Mutex::new(vec![GroupFate::Untouched; reader.row_group_count()]);
+                Arc::new(Segment { reader, is_there, was_read, groups })
             });
         let mut groups: Vec<Part> = flows
             .flat_map(|segment| {
@@ -167,13 +209,16 @@ impl StoreSource {
             + self.reach.records_lacking()
     }
 
-    /// Leaves out the row groups of a damaged segment that cannot be read.
+    /// Leaves out a row group of a damaged segment, and those of its others that nothing was read
+    /// of and that cannot be read either.
     fn leave_out(&self, segment: &Segment, group: usize, error: &ArchiveError) {
         let columns: Vec<usize> = (0..schema().fields().len()).collect();
-        for (other, left_out) in segment.left_out.iter().enumerate() {
-            let is_new = !left_out.is_raised();
-            if is_new && (other == group || segment.reader.read(other, &columns).is_err()) {
-                left_out.raise();
+        for other in 0..segment.reader.row_group_count() {
+            let is_damaged = || {
+                segment.fate(other) == GroupFate::Untouched
+                    && segment.reader.read(other, &columns).is_err()
+            };
+            if (other == group || is_damaged()) && segment.leave_out(other, other == group) {
                 self.lose(segment.reader.row_group_rows(other) as u64);
             }
         }
@@ -195,10 +240,11 @@ impl StoreSource {
         columns: &[usize],
         read: impl FnOnce(&SegmentReader) -> Result<RecordBatch, ArchiveError>,
     ) -> Result<RecordBatch, SourceError> {
-        if !self.is_there(segment) || segment.left_out[group].is_raised() {
+        if !self.is_there(segment) || segment.fate(group) == GroupFate::LeftOut {
             return Ok(SegmentReader::no_rows(columns)?);
         }
         match read(&segment.reader) {
+            Ok(_) if !segment.note_read(group) => Ok(SegmentReader::no_rows(columns)?),
             Ok(batch) => {
                 segment.was_read.raise();
                 Ok(batch)
@@ -233,7 +279,7 @@ impl Source for StoreSource {
         match &self.parts[part] {
             Part::Block(block) => block.rows(),
             Part::RowGroup(segment, group)
-                if self.is_there(segment) && !segment.left_out[*group].is_raised() =>
+                if self.is_there(segment) && segment.fate(*group) != GroupFate::LeftOut =>
             {
                 segment.reader.row_group_rows(*group)
             }
