@@ -18,12 +18,13 @@ pub fn parse_count(text: &str) -> Result<u64, String> {
 /// A time with a suffix ms, s or m.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let wrong = || format!("`{text}` is not a time; write 500ms, 10s or 2m");
+    let wrong = || format!("`{text}` is not a time; write 500ms, 10s, 2m or 8h");
     let Ok(number) = text[..end].parse::<u64>() else { return Err(wrong()) };
     match &text[end..] {
         "ms" => Ok(Duration::from_millis(number)),
         "s" => Ok(Duration::from_secs(number)),
-        "m" => Ok(Duration::from_secs(60 * number)),
+        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
+        "h" => Ok(Duration::from_secs(number.saturating_mul(60 * 60))),
         _ => Err(wrong()),
     }
 }
@@ -38,6 +39,7 @@ mod tests {
         assert_eq!(parse_count("7"), Ok(7));
         assert!(parse_count("many").is_err());
         assert_eq!(parse_duration("1500ms"), Ok(Duration::from_millis(1500)));
+        assert_eq!(parse_duration("8h"), Ok(Duration::from_secs(28_800)));
         assert!(parse_duration("10").is_err());
     }
 }

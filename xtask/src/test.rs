@@ -114,9 +114,9 @@ pub(crate) fn soak(time: &str, rate: &str, release: bool, more: &[String]) -> Re
     steps::run(soak.args(["--time", time, "--rate", rate]).args(more))
 }
 
-/// Two hours of the collector's clock in half a minute, at a rate that a busy machine takes.
+/// Three hours and a half of the collector's clock in half a minute, at a rate that a busy machine takes.
 fn soak_briefly() -> Result<()> {
-    let more = ["--speed", "240", "--ring-size", "64MiB"].map(str::to_owned);
+    let more = ["--speed", "420", "--ring-size", "64MiB"].map(str::to_owned);
     soak("30s", "50k", false, &more)
 }
 

@@ -18,13 +18,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
 /// Keep a flowd under load, with rotation, merging, expiry, questions and a busy disk beside it;
 /// fail if a flow is missing or there twice.
 #[derive(Debug, Parser)]
 #[command(
     name = "soak",
     after_help = "Examples:\n  soak --time 15m --rate 600k\n  \
-                                       soak --time 8h --rate 50k --speed 1"
+                                       soak --time 8h --rate 50k --speed 1 --keep-for 4h"
 )]
 struct Arguments {
     /// How long to send.
@@ -40,8 +42,8 @@ struct Arguments {
     #[arg(long, default_value_t = 4)]
     exporters: u32,
     /// What the collector keeps, by its own clock.
-    #[arg(long, default_value = "90m")]
-    keep_for: String,
+    #[arg(long, value_parser = parse_duration, default_value = "90m")]
+    keep_for: Duration,
     /// The collector's ring.
     #[arg(long, default_value = "256MiB")]
     ring_size: String,
@@ -62,6 +64,14 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
+    // What came last in the first hour goes an hour and the time it is kept after the beginning,
+    // wherever in the hour that lies; the rest is for the collector to do it.
+    let least = (arguments.keep_for + HOUR).mul_f64(1.2);
+    ensure!(
+        arguments.time * arguments.speed >= least,
+        "nothing would be let go: by the collector's clock this takes {} minutes; give --time or --speed more",
+        least.as_secs().div_ceil(60)
+    );
     let folder = arguments.folder.clone().unwrap_or_else(std::env::temp_dir);
     let folder = folder.join(format!("flowd-soak-{}", std::process::id()));
     std::fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
@@ -86,7 +96,8 @@ fn soak(arguments: &Arguments, folder: &Path) -> Result<()> {
         template_interval: 64,
         repeat: Some(1_000_000.min(arguments.rate * seconds)),
     };
-    let limits = ["--keep-for", &arguments.keep_for, "--ring-size", &arguments.ring_size];
+    let keep_for = format!("{}s", arguments.keep_for.as_secs());
+    let limits = ["--keep-for", &keep_for, "--ring-size", &arguments.ring_size];
     let clock = clock::Fast::make(folder, arguments.speed)?;
     let collector = Collector::start(folder, load.collector.port(), &limits, &clock)?;
     let pressure = Pressure::start(folder);
