@@ -14,7 +14,7 @@ use super::config::{ArchiveConfig, ArchiveCounters};
 use super::error::ArchiveError;
 use super::files::{segment_files, take_up_files};
 use super::free_space::FreeSpace;
-use super::index::LedgerKeeper;
+use super::index::{LedgerKeeper, SegmentTally};
 use super::manifest::{Entry, LossEntry, Manifest, SegmentEntry, remove_if_there, sync_dir};
 use super::objects::{Uploader, Uploads};
 use super::reindex::remove_leftovers;
@@ -105,6 +105,7 @@ pub struct Archiver {
 pub(super) struct WrittenSegment {
     entry: SegmentEntry,
     blocks: Vec<BlockId>,
+    tally: Option<SegmentTally>,
 }
 
 impl Archiver {
@@ -363,24 +364,27 @@ impl Archiver {
             segment.write(block)?;
         }
         let blocks = blocks.iter().map(|block| block.id()).collect();
+        let tally = segment.take_tally();
         let entry = segment.finish()?;
-        Ok(Some(WrittenSegment { entry, blocks }))
+        Ok(Some(WrittenSegment { entry, blocks, tally }))
     }
 
     /// Lists a segment, and what was lost until now. From here on it counts, and the blocks
     /// that it covers do not.
     pub(super) fn commit(&mut self, written: WrittenSegment) -> Result<(), ArchiveError> {
-        let WrittenSegment { entry, blocks } = written;
+        let WrittenSegment { entry, blocks, tally } = written;
         let (id, rows, bytes) = (entry.id, entry.rows, entry.bytes);
         let path = self.archive_dir.join(&entry.path);
-        let moving = self.uploads.is_some().then(|| entry.clone());
-        let replaced = self.replace_manifest(vec![Entry::Segment(entry)]);
+        let replaced = self.replace_manifest(vec![Entry::Segment(entry.clone())]);
         if self.manifest.next_segment() <= id {
             self.ring.release(&blocks);
             self.remove_unlisted(&path);
             return replaced;
         }
-        if let (Some(uploads), Some(entry)) = (&self.uploads, moving) {
+        if let Some(tally) = tally {
+            self.ledger.hand(&entry, tally);
+        }
+        if let Some(uploads) = &self.uploads {
             uploads.add(entry);
         }
         self.listed.extend(blocks);

@@ -5,7 +5,7 @@ use super::cluster::clustered;
 use super::columns::block_batch;
 use super::encodings::properties;
 use super::error::ArchiveError;
-use super::index::IndexBuilder;
+use super::index::{IndexBuilder, SegmentTally};
 use super::manifest::{Covered, RowGroupEntry, SegmentEntry, hex, sync_dir};
 use super::schema::{SegmentColumns, schema};
 use super::times::FlowSpan;
@@ -53,6 +53,7 @@ pub(super) struct SegmentWriter {
     group_span: FlowSpan,
     /// Only flows are looked for.
     index: Option<IndexBuilder>,
+    tally: Option<SegmentTally>,
 }
 
 /// A file that has no place yet. What is left of it when it is dropped is removed, so that a
@@ -141,6 +142,7 @@ impl SegmentWriter {
             group_rows: 0,
             group_span: FlowSpan::default(),
             index: (record_type == RecordType::Flow).then(|| IndexBuilder::new(id)),
+            tally: None,
         })
     }
 
@@ -154,6 +156,10 @@ impl SegmentWriter {
             let batch = block_batch(block, rows.clone(), self.columns.indices())?;
             let batch = clustered(block, rows.clone(), batch)?;
             self.group_span.add(block, rows.clone());
+            if self.index.is_some() {
+                let hour = self.entry.hour;
+                self.tally.get_or_insert_with(|| SegmentTally::of_hour(hour)).add(&batch);
+            }
             self.write_rows(&batch)?;
             first = rows.end;
         }
@@ -181,6 +187,12 @@ impl SegmentWriter {
             first += count;
         }
         Ok(())
+    }
+
+    /// What the flows of its blocks add to the ledger of addresses, to be handed on once the
+    /// segment is listed. Rows of other segments are not in it.
+    pub(super) const fn take_tally(&mut self) -> Option<SegmentTally> {
+        self.tally.take()
     }
 
     /// Takes the place of a segment whose rows were all added.

@@ -5,14 +5,14 @@
 //! day, and made again from the segments.
 
 use super::catalog::{self, Catalog, PartEntry, RunEntry, segment_key};
+use super::gathering::{Gathered, Sources, gather};
+use super::handed::{Handed, SegmentTally};
 use super::host::{HostRecord, WINDOW_DAYS, place_of};
 use super::run::{RunReader, RunWriter, file_name};
-use super::tally::Tally;
 use super::{day_of, directory};
 use crate::archive::error::ArchiveError;
 use crate::archive::index::bytes::put_u64;
 use crate::archive::manifest::{Entry, Manifest, SegmentEntry, WithdrawReason, remove_if_there};
-use crate::archive::segment::SegmentReader;
 use crate::model::RecordType;
 use crate::model::time::{HOUR_MILLIS, UnixMillis};
 use std::cmp::Reverse;
@@ -22,8 +22,6 @@ use std::path::{Path, PathBuf};
 use tracing::warn;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Addresses that are added up at a time; with more, what there is becomes a run.
-const HOSTS_MAX: usize = 1 << 18;
 /// Runs of one day, before they become one.
 const DAY_RUNS_MAX: usize = 8;
 /// Segments whose records are added up together.
@@ -35,6 +33,7 @@ pub(in crate::archive) struct LedgerKeeper {
     archive_dir: PathBuf,
     directory: PathBuf,
     catalog: Catalog,
+    handed: Handed,
     /// Segments that cannot be read, for this run.
     unreadable: HashSet<u64>,
     /// The generation of the manifest of which all is in.
@@ -51,8 +50,20 @@ impl LedgerKeeper {
             warn!(%error, "the ledger of addresses is made anew");
             Catalog::default()
         });
-        let (archive_dir, unreadable) = (archive_dir.to_owned(), HashSet::new());
-        Self { archive_dir, directory, catalog, unreadable, seen: None, is_changed: false }
+        Self {
+            archive_dir: archive_dir.to_owned(),
+            directory,
+            catalog,
+            handed: Handed::default(),
+            unreadable: HashSet::new(),
+            seen: None,
+            is_changed: false,
+        }
+    }
+
+    /// Takes what was added up of a segment that the manifest lists now.
+    pub(in crate::archive) fn hand(&mut self, entry: &SegmentEntry, tally: SegmentTally) {
+        self.handed.put(entry, tally);
     }
 
     /// Takes in segments that the manifest lists and the ledger lacks, and lets go days of which
@@ -75,6 +86,7 @@ impl LedgerKeeper {
             flows(manifest).map(|entry| (segment_key(entry), entry)).collect();
         let count = self.catalog.segments.len();
         self.catalog.segments.retain(|key| held.contains_key(key));
+        self.forget_handed(|key| held.contains_key(&key));
         self.is_changed |= self.catalog.segments.len() != count;
         self.let_go(manifest, kept_since);
         let mut missing: Vec<&SegmentEntry> =
@@ -107,6 +119,12 @@ impl LedgerKeeper {
             self.seen = Some(manifest.generation());
         }
         Ok(has_more)
+    }
+
+    /// Forgets what was handed of segments that are in, or that nobody holds.
+    fn forget_handed(&mut self, is_held: impl Fn(u128) -> bool) {
+        let Self { handed, catalog, .. } = self;
+        handed.retain(|key| is_held(key) && catalog.segments.binary_search(&key).is_err());
     }
 
     fn is_missing(&self, entry: &SegmentEntry) -> bool {
@@ -204,74 +222,31 @@ impl LedgerKeeper {
     ) -> Result<bool, ArchiveError> {
         let mut group = group.to_vec();
         loop {
-            match self.tally(&group, in_time)? {
-                Tallied::Runs(runs) => {
+            let sources = Sources {
+                archive_dir: &self.archive_dir,
+                directory: &self.directory,
+                handed: &self.handed,
+                generation: self.catalog.generation,
+            };
+            match gather(&sources, &group, in_time)? {
+                Gathered::Runs(runs) => {
                     self.catalog.runs.extend(runs);
                     self.catalog.segments.extend(group.iter().copied().map(segment_key));
                     self.catalog.segments.sort_unstable();
                     let next = group.iter().map(|entry| entry.id + 1).max().unwrap_or(0);
                     self.catalog.next_segment = self.catalog.next_segment.max(next);
                     self.is_changed = true;
+                    self.forget_handed(|_| true);
                     return Ok(true);
                 }
-                Tallied::NotInTime => return Ok(false),
+                Gathered::NotInTime => return Ok(false),
                 // Some of its records may be counted already: begun again without it.
-                Tallied::Unreadable(id) => {
+                Gathered::Unreadable(id) => {
                     self.unreadable.insert(id);
                     group.retain(|entry| entry.id != id);
                 }
             }
         }
-    }
-
-    fn tally(
-        &self,
-        group: &[&SegmentEntry],
-        in_time: &dyn Fn() -> bool,
-    ) -> Result<Tallied, ArchiveError> {
-        let Some(day) = group.first().map(|entry| day_of(entry)) else {
-            return Ok(Tallied::Runs(Vec::new()));
-        };
-        let (window, bit) = place_of(day);
-        let columns = Tally::columns();
-        let mut tally = Tally::new(bit);
-        let mut runs = Vec::new();
-        let mut identity = Vec::new();
-        put_u64(&mut identity, self.catalog.generation);
-        for entry in group {
-            identity.extend_from_slice(&segment_key(entry).to_le_bytes());
-        }
-        let mut write = |tally: Tally, runs: &mut Vec<RunEntry>| {
-            put_u64(&mut identity, runs.len() as u64);
-            let mut run = RunWriter::create(&self.directory, xxh3_64(&identity))?;
-            tally.into_records().iter().try_for_each(|record| run.push(record))?;
-            let token = xxh3_64(&identity);
-            let (blocks, hosts) = run.finish()?;
-            runs.push(RunEntry { token, window, days: bit, blocks, hosts });
-            Ok::<(), ArchiveError>(())
-        };
-        for entry in group {
-            let segment = SegmentReader::new(&self.archive_dir, (*entry).clone());
-            for row_group in 0..segment.row_group_count() {
-                if !in_time() {
-                    return Ok(Tallied::NotInTime);
-                }
-                match segment.read(row_group, &columns) {
-                    Ok(batch) => tally.add(&batch),
-                    Err(error) => {
-                        warn!(%error, "a segment is not in the ledger of addresses");
-                        return Ok(Tallied::Unreadable(entry.id));
-                    }
-                }
-                if tally.len() >= HOSTS_MAX {
-                    write(std::mem::replace(&mut tally, Tally::new(bit)), &mut runs)?;
-                }
-            }
-        }
-        if tally.len() > 0 {
-            write(tally, &mut runs)?;
-        }
-        Ok(Tallied::Runs(runs))
     }
 
     /// Makes one run of the many of a day, and one of each window that is over once nothing is
@@ -420,13 +395,6 @@ impl LedgerKeeper {
         self.seen = None;
         damaged.len()
     }
-}
-
-/// What came of adding up.
-enum Tallied {
-    Runs(Vec<RunEntry>),
-    NotInTime,
-    Unreadable(u64),
 }
 
 /// What goes with a key in a heap, and has no say in its order.

@@ -2,7 +2,9 @@
 //! much it sent and was sent.
 //!
 //! ```text
-//! segments --[Tally]--> a run a day --[LedgerKeeper: merge]--> a run a window of 32 days
+//! rows written --[SegmentTally]--> Handed --+
+//! segments that were not handed ------------+--[gather]--> a run a day
+//!                                  --[LedgerKeeper: merge]--> a run a window of 32 days
 //! question --[Ledger]--> days --> parts of the manifest that need not be read, segments that
 //!                                 need not be looked at
 //! ```
@@ -11,6 +13,8 @@
 //! that is missing or damaged denies nothing.
 
 mod catalog;
+mod gathering;
+mod handed;
 mod host;
 mod keeper;
 mod run;
@@ -18,6 +22,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
+pub(in crate::archive) use handed::SegmentTally;
 pub use host::Sums;
 pub(in crate::archive) use keeper::{LedgerKeeper, verify};
 
@@ -231,6 +236,10 @@ impl Answer {
 
 /// The day of a segment's hour, counted from 1970.
 fn day_of(entry: &SegmentEntry) -> i64 {
+    day_of_hour(entry.hour)
+}
+
+const fn day_of_hour(hour: i64) -> i64 {
     const DAY_HOURS: i64 = 24;
-    entry.hour.div_euclid(DAY_HOURS)
+    hour.div_euclid(DAY_HOURS)
 }

@@ -50,7 +50,7 @@ impl Tally {
 
     /// Adds the records of a batch.
     pub(super) fn add(&mut self, batch: &RecordBatch) {
-        let rows = self.rows(batch);
+        let rows = Self::rows(batch);
         for (column, is_source) in
             [(Column::SourceIpv4Address, true), (Column::DestinationIpv4Address, false)]
         {
@@ -60,12 +60,9 @@ impl Tally {
                 continue;
             };
             for (row, address) in addresses.iter().enumerate() {
-                if let (Some(address), Some(seen)) = (address, rows.get(row)) {
-                    self.count(
-                        HostKey { is_ipv6: false, address: address.into() },
-                        seen,
-                        is_source,
-                    );
+                if let (Some(address), Some(row)) = (address, rows.get(row)) {
+                    let key = HostKey { is_ipv6: false, address: address.into() };
+                    self.count(key, row, is_source);
                 }
             }
         }
@@ -76,19 +73,19 @@ impl Tally {
             let Some(addresses) = array.and_then(|array| array.as_fixed_size_binary_opt()) else {
                 continue;
             };
-            for (row, seen) in rows.iter().enumerate() {
-                if addresses.is_valid(row)
-                    && let Ok(octets) = <[u8; 16]>::try_from(addresses.value(row))
+            for (index, row) in rows.iter().enumerate() {
+                if addresses.is_valid(index)
+                    && let Ok(octets) = <[u8; 16]>::try_from(addresses.value(index))
                 {
                     let address = u128::from_be_bytes(octets);
-                    self.count(HostKey { is_ipv6: true, address }, seen, is_source);
+                    self.count(HostKey { is_ipv6: true, address }, row, is_source);
                 }
             }
         }
     }
 
-    /// What each record adds to its source.
-    fn rows(&self, batch: &RecordBatch) -> Vec<Seen> {
+    /// What each record says of its addresses.
+    fn rows(batch: &RecordBatch) -> Vec<Row> {
         let (octets, packets) = (volume(batch, Column::OCTETS), volume(batch, Column::PACKETS));
         let times = |column: Column| {
             let array = batch.column_by_name(column.name())?;
@@ -109,18 +106,23 @@ impl Tally {
                 (one.0.min(other.0), one.1.max(other.1))
             });
             let times = times.or_else(|| at(received).map(|time| (time, time)));
-            let source = Sums { flows: 1, packets, octets };
-            Seen { days: self.day, times, source, ..Seen::default() }
+            Row { times, sums: Sums { flows: 1, packets, octets } }
         })
         .collect()
     }
 
-    fn count(&mut self, key: HostKey, seen: &Seen, is_source: bool) {
+    fn count(&mut self, key: HostKey, row: &Row, is_source: bool) {
         let host = self.hosts.entry(key).or_default();
-        if is_source {
-            host.add(seen);
-        } else {
-            host.add(&Seen { source: Sums::default(), destination: seen.source, ..*seen });
+        host.days |= self.day;
+        host.widen(row.times);
+        let sums = if is_source { &mut host.source } else { &mut host.destination };
+        host.is_saturated |= sums.add(row.sums);
+    }
+
+    /// Adds what another one has.
+    pub(super) fn take(&mut self, other: &Self) {
+        for (key, seen) in &other.hosts {
+            self.hosts.entry(*key).or_default().add(seen);
         }
     }
 
@@ -131,6 +133,12 @@ impl Tally {
         records.sort_unstable_by_key(|record| record.key);
         records
     }
+}
+
+/// What a record says of its addresses.
+struct Row {
+    times: Option<(i64, i64)>,
+    sums: Sums,
 }
 
 /// What each record carries: the first pair of counters that it has one of, both directions

@@ -358,3 +358,36 @@ fn parts_of_the_manifest_that_are_denied_are_not_read() {
     assert_eq!(snapshot.received(), Some((records[0].received(), records[299].received())));
     assert_eq!(look("10.0.0.0").damaged.len(), 1);
 }
+
+/// The ledger's runs, by name, and what they hold.
+fn runs(path: &Path) -> BTreeMap<String, Vec<u8>> {
+    let names = files(path).into_iter().map(|file| {
+        let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+        (name, fs::read(file).unwrap())
+    });
+    names.collect()
+}
+
+#[test]
+fn what_is_added_up_while_it_is_written_is_what_the_segments_have() {
+    let dir = tempfile::tempdir().unwrap();
+    let records = daily(3);
+    let mut archiver = archive(dir.path(), &records);
+    // Nothing of a segment is read for it.
+    let segments = StoreSnapshot::open(dir.path()).unwrap().segments;
+    let paths =
+        segments.iter().map(|segment| dir.path().join("archive").join(&segment.entry().path));
+    let paths: Vec<PathBuf> = paths.collect();
+    let aside = |path: &PathBuf| path.with_extension("aside");
+    paths.iter().for_each(|path| fs::rename(path, aside(path)).unwrap());
+    catch_up(&mut archiver);
+    assert_eq!(ledger(dir.path()).segments(), segments.len());
+    paths.iter().for_each(|path| fs::rename(aside(path), path).unwrap());
+    drop(archiver);
+    let handed = runs(dir.path());
+    assert!(handed.len() > 1, "{:?}", handed.keys());
+    fs::remove_dir_all(directory(&dir.path().join("archive"))).unwrap();
+    let mut archiver = open_store(dir.path(), ring_config(), archive_config()).unwrap().archiver;
+    catch_up(&mut archiver);
+    assert_eq!(runs(dir.path()), handed);
+}
