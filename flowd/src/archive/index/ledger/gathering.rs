@@ -14,7 +14,7 @@ use tracing::warn;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Addresses that are added up at a time; with more, what there is becomes a run.
-pub(super) const HOSTS_MAX: usize = 1 << 18;
+const HOSTS_MAX: usize = 1 << 18;
 
 /// What came of adding up.
 pub(super) enum Gathered {

@@ -2,12 +2,17 @@
 //! to read it again for that.
 
 use super::catalog::segment_key;
-use super::gathering::HOSTS_MAX;
 use super::tally::Tally;
 use super::{day_of_hour, place_of};
 use crate::archive::manifest::SegmentEntry;
 use arrow_array::RecordBatch;
 use std::collections::HashMap;
+
+/// Addresses of a segment that are added up while it is written: as many as a table of 2^19
+/// places takes, some 60 MB. More is seldom among four million records.
+const SEGMENT_HOSTS_MAX: usize = 7 << 16;
+/// Addresses that wait for the ledger, of all segments.
+const HANDED_HOSTS_MAX: usize = 2 * SEGMENT_HOSTS_MAX;
 
 /// The addresses of a segment that is being written.
 #[derive(Debug)]
@@ -25,7 +30,7 @@ impl SegmentTally {
     pub(in crate::archive) fn add(&mut self, batch: &RecordBatch) {
         if let Some(tally) = &mut self.0 {
             tally.add(batch);
-            if tally.len() > HOSTS_MAX {
+            if tally.len() > SEGMENT_HOSTS_MAX {
                 self.0 = None;
             }
         }
@@ -42,7 +47,7 @@ pub(super) struct Handed {
 impl Handed {
     /// Keeps those of a segment, if there is room.
     pub(super) fn put(&mut self, entry: &SegmentEntry, tally: SegmentTally) {
-        let tally = tally.0.filter(|tally| self.hosts + tally.len() <= HOSTS_MAX);
+        let tally = tally.0.filter(|tally| self.hosts + tally.len() <= HANDED_HOSTS_MAX);
         if let Some(tally) = tally {
             self.hosts += tally.len();
             self.tallies.insert(segment_key(entry), tally);

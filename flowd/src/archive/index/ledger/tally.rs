@@ -121,6 +121,10 @@ impl Tally {
 
     /// Adds what another one has.
     pub(super) fn take(&mut self, other: &Self) {
+        if self.hosts.is_empty() {
+            self.hosts.clone_from(&other.hosts);
+            return;
+        }
         for (key, seen) in &other.hosts {
             self.hosts.entry(*key).or_default().add(seen);
         }
