@@ -1,6 +1,6 @@
 //! DayFiles: what of the index is no segment's own, and when it goes.
 
-use super::index::{date_of, day_path, ledger_size};
+use super::index::{LedgerRuns, date_of, day_path, ledger_size};
 use super::manifest::{Manifest, SegmentEntry};
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,10 +13,13 @@ pub(super) struct DayFiles<'a> {
     /// By date how many segments there are, and how many octets the file has.
     files: BTreeMap<&'a str, (usize, u64)>,
     ledger_size: u64,
+    /// What of the ledger goes with its records.
+    runs: LedgerRuns,
 }
 
 impl<'a> DayFiles<'a> {
-    pub(super) fn of(archive_dir: &Path, manifest: &'a Manifest) -> Self {
+    /// Those of an archive, whose ledger is kept for longer than its records or goes with them.
+    pub(super) fn of(archive_dir: &Path, manifest: &'a Manifest, is_ledger_kept: bool) -> Self {
         let mut files: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
         for segment in manifest.segments() {
             let (segments, _) = files.entry(date_of(&segment.path)).or_insert_with(|| {
@@ -25,7 +28,12 @@ impl<'a> DayFiles<'a> {
             });
             *segments += 1;
         }
-        Self { files, ledger_size: ledger_size(archive_dir) }
+        let runs = if is_ledger_kept {
+            LedgerRuns::default()
+        } else {
+            LedgerRuns::of(archive_dir, manifest.segments())
+        };
+        Self { files, ledger_size: ledger_size(archive_dir), runs }
     }
 
     pub(super) fn octets(&self) -> u64 {
@@ -38,6 +46,9 @@ impl<'a> DayFiles<'a> {
             return 0;
         };
         *segments = segments.saturating_sub(1);
-        if *segments == 0 { std::mem::take(octets) } else { 0 }
+        if *segments > 0 {
+            return 0;
+        }
+        std::mem::take(octets) + self.runs.let_go(segment)
     }
 }

@@ -123,8 +123,9 @@ impl Retention {
             hours.entry(segment.hour).or_default().push(segment);
             size += octets(segment);
         }
-        let mut days =
-            self.keep_size.map(|_| DayFiles::of(archive_dir, manifest)).unwrap_or_default();
+        let is_ledger_kept = self.keep_ledger_millis.is_some();
+        let days = self.keep_size.map(|_| DayFiles::of(archive_dir, manifest, is_ledger_kept));
+        let mut days = days.unwrap_or_default();
         size += days.octets();
         let mut expiry = Expiry::default();
         let mut freed = 0;

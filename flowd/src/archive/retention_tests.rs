@@ -4,6 +4,7 @@
 use super::archiver::Archiver;
 use super::compact::slivers;
 use super::free_space::FreeSpace;
+use super::index::{date_of, day_path};
 use super::retention::Retention;
 use super::store_tests::{
     LATER, append, archive_config, assert_complete, numbers, open, parquet_files, ring_config,
@@ -14,7 +15,7 @@ use crate::ring::sample::{HOUR, NOW};
 use crate::ring::{RingConfig, RingDrop, WhenFull};
 use crate::telemetry::Flag;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub(super) const DAY: i64 = 24 * HOUR_MILLIS;
 
@@ -107,6 +108,37 @@ fn the_oldest_go_until_the_rest_is_small_enough() {
     assert!(!index.join("00000000.parquet.idx").exists());
     archiver.care(LATER, &|| true).unwrap();
     assert_eq!(held(dir.path()).len(), 900);
+}
+
+#[test]
+fn what_the_ledger_has_of_a_day_goes_with_it_and_costs_the_next_one_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let OpenStore { mut archiver, ring, .. } = hours(dir.path(), 30, archive_config());
+    while archiver.advance_ledger(None, &|| true).unwrap() {}
+    let snapshot = StoreSnapshot::open(dir.path()).unwrap();
+    let entries: Vec<SegmentEntry> =
+        snapshot.segments.iter().map(|segment| segment.entry().clone()).collect();
+    let octets =
+        |entry: &SegmentEntry| entry.bytes + entry.index.as_ref().expect("it has an index").bytes;
+    let last = entries.iter().map(|entry| date_of(&entry.path)).max().unwrap();
+    let (today, before): (Vec<_>, Vec<_>) =
+        entries.iter().partition(|entry| date_of(&entry.path) == last);
+    assert!(!today.is_empty() && !before.is_empty());
+    let mut files: Vec<PathBuf> =
+        before.iter().map(|entry| day_path(&dir.path().join("archive"), &entry.path)).collect();
+    files.dedup();
+    let gone = before.iter().map(|entry| octets(entry)).sum::<u64>()
+        + files.iter().map(|file| fs::metadata(file).unwrap().len()).sum::<u64>();
+    let held = entries.iter().map(|entry| entry.bytes).sum::<u64>() + snapshot.index_bytes();
+    drop((archiver, ring));
+    // Without what the ledger has of the days before it would be too much by an octet.
+    let retention = Retention { keep_size: Some(held - gone - 1), ..Retention::default() };
+    for (keep_ledger_millis, more) in [(None, 0), (Some(DAY), 1)] {
+        let retention = Retention { keep_ledger_millis, ..retention };
+        let config = ArchiveConfig { retention, ..archive_config() };
+        let archiver = open_store(dir.path(), ring_config(), config).unwrap().archiver;
+        assert_eq!(archiver.due(NOW).unwrap().segments.len(), before.len() + more);
+    }
 }
 
 #[test]

@@ -28,7 +28,9 @@ pub use day::{DAY_SIZE_MAX, Day, DayFilter, date_of, day_path};
 pub use filter::{FILTER_SIZE_MAX, Filter, Fuse, LISTED_MAX};
 pub use key::{INDEXED_PORTS_END, IndexKey, NetworkSize, Transport};
 pub use ledger::{Answer, Host, Ledger, Sums};
-pub(super) use ledger::{LedgerKeeper, SegmentTally, size as ledger_size, verify as verify_ledger};
+pub(super) use ledger::{
+    LedgerKeeper, LedgerRuns, SegmentTally, size as ledger_size, verify as verify_ledger,
+};
 pub use sidecar::{IndexEntry, SIDECAR_SIZE_MAX, Sidecar};
 
 use std::path::{Path, PathBuf};

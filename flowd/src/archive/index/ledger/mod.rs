@@ -52,6 +52,44 @@ pub(in crate::archive) fn size(archive_dir: &Path) -> u64 {
     files.filter_map(|file| file.ok()?.metadata().ok()).map(|file| file.len()).sum()
 }
 
+/// Runs of a ledger, with what they take, and of their days those of which something is held.
+#[derive(Debug, Default)]
+pub(in crate::archive) struct LedgerRuns(Vec<(RunEntry, u64)>);
+
+impl LedgerRuns {
+    /// Those of an archive with some segments; none where no ledger can be read.
+    pub(in crate::archive) fn of<'a>(
+        archive_dir: &Path,
+        segments: impl Iterator<Item = &'a SegmentEntry>,
+    ) -> Self {
+        let mut held: BTreeMap<i64, u32> = BTreeMap::new();
+        for (window, bit) in segments.map(|entry| place_of(day_of(entry))) {
+            *held.entry(window).or_default() |= bit;
+        }
+        let directory = directory(archive_dir);
+        let runs = Catalog::read(&directory).unwrap_or_default().runs.into_iter();
+        let runs = runs.map(|run| {
+            let file = fs::metadata(directory.join(run::file_name(run.token)));
+            let days = run.days & held.get(&run.window).copied().unwrap_or_default();
+            (RunEntry { days, ..run }, file.map_or(0, |file| file.len()))
+        });
+        Self(runs.collect())
+    }
+
+    /// Notes that nothing is held any more of the day of a segment; the octets that go with it.
+    pub(in crate::archive) fn let_go(&mut self, last: &SegmentEntry) -> u64 {
+        let (window, bit) = place_of(day_of(last));
+        let mut gone = 0;
+        for (run, octets) in self.0.iter_mut().filter(|(run, _)| run.window == window) {
+            run.days &= !bit;
+            if run.days == 0 {
+                gone += std::mem::take(octets);
+            }
+        }
+        gone
+    }
+}
+
 /// What a ledger knows of an address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Host {
